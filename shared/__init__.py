@@ -1,0 +1,1 @@
+"""The product: domain rules, use cases, and the adapters behind them."""

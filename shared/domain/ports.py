@@ -1,0 +1,199 @@
+"""What the use cases need from the world. `bootstrap` alone knows the classes behind these."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from shared.domain.clusters import Cluster, ClusterSpec, ObservedCluster, Scope
+from shared.domain.jobs import Job
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """The time, so that tests can hold it."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who asks: a user in a project, with Keystone's roles."""
+
+    user_id: str
+    project_id: str
+    roles: frozenset[str]
+    user_name: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A Magnum cluster template, as far as requests are checked against it."""
+
+    uuid: str
+    name: str
+    coe: str
+    flavor: str | None
+    master_flavor: str | None
+    keypair: str | None
+    labels: dict[str, str] = field(default_factory=dict)
+    master_lb_enabled: bool = False
+    image: str | None = None
+    driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flavor:
+    """A Nova flavor: cores, memory in MiB, and its extra specs."""
+
+    id: str
+    name: str
+    vcpus: int
+    ram_mb: int
+    extra_specs: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What a project can build clusters from, as read at ``read_at``."""
+
+    templates: tuple[Template, ...]
+    flavors: tuple[Flavor, ...]
+    keypairs: frozenset[str]
+    read_at: datetime
+
+    def template(self, ref: str) -> Template | None:
+        """By id, or by a name that only one has."""
+        named = [t for t in self.templates if ref in (t.uuid, t.name)]
+        exact = [t for t in named if t.uuid == ref]
+        if exact:
+            return exact[0]
+        return named[0] if len(named) == 1 else None
+
+    def flavor(self, ref: str) -> Flavor | None:
+        """By id or name."""
+        return next((f for f in self.flavors if ref in (f.id, f.name)), None)
+
+
+class CloudGateway(Protocol):
+    """One project's Magnum in one region. Every call is bounded in time and raises only :class:`CloudError`."""
+
+    def find(self, name: str) -> ObservedCluster | None:
+        """The one cluster of this Magnum name; None if there is none. Raises CloudRejected where several have it."""
+        ...
+
+    def get(self, uuid: str) -> ObservedCluster | None:
+        """One cluster; None where Magnum answers 404."""
+        ...
+
+    def page(self, *, limit: int, marker: str | None = None, newest_first: bool = False) -> list[ObservedCluster]:
+        """Some clusters of the project in detail: by id after ``marker``, or the latest changed first."""
+        ...
+
+    def create(self, spec: ClusterSpec) -> str:
+        """Ask for a cluster; its uuid. Made once: a lost answer raises with ``executed=None``."""
+        ...
+
+    def resize(self, uuid: str, node_count: int) -> None:
+        """Ask for ``node_count`` workers in the default group."""
+        ...
+
+    def worker_counts(self, uuid: str) -> dict[str, int]:
+        """Nodes per worker node group, the default group first."""
+        ...
+
+    def delete(self, uuid: str) -> bool:
+        """Ask for removal; False where there was nothing to remove."""
+        ...
+
+    def catalog(self) -> Catalog:
+        """Templates, flavors and keypairs that the project can use."""
+        ...
+
+
+class Cloud(Protocol):
+    """All scopes this installation can act in."""
+
+    def gateway(self, scope: Scope) -> CloudGateway:
+        """The gateway of one scope. Raises CloudAuthFailed where no credential fits."""
+        ...
+
+    def can_act(self, scope: Scope) -> bool:
+        """Whether some credential reaches this project. Raises CloudUnavailable where Keystone does not answer."""
+        ...
+
+    def ping(self) -> dict[str, str]:
+        """State of each service that the catalog names, for /health: "up", or what went wrong."""
+        ...
+
+
+class Dispatcher(Protocol):
+    """Hints to workers. Losing one costs time, never work."""
+
+    def send_job(self, job: Job) -> None:
+        """Tell a worker that this job is due."""
+        ...
+
+    def send_tick(self, scope: Scope) -> None:
+        """Tell a worker that this scope should be looked at."""
+        ...
+
+    def send_inventory(self, scope: Scope) -> None:
+        """Tell a worker that this scope's whole list is due."""
+        ...
+
+
+class Announcer(Protocol):
+    """Tells the job's end to whoever watches Celery's event stream (Flower)."""
+
+    def finished(self, job: Job) -> None:
+        """The job reached its end; never raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A caller's key for one request, and the request's fingerprint."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a mutating request led to. ``replayed``: an earlier request of the same key made it."""
+
+    cluster: Cluster
+    job: Job
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFilter:
+    """Which clusters to list. None means any."""
+
+    status: str | None = None  #: a phase or one of Magnum's statuses
+    workload_type: str | None = None
+    managed: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs to list. None means any."""
+
+    state: str | None = None
+    kind: str | None = None
+    cluster_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some objects and the marker after which the next page begins; None on the last page."""
+
+    items: Sequence[T]
+    next_marker: str | None = None

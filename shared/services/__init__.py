@@ -1,0 +1,1 @@
+"""The use cases, over ports. They own the transaction boundary."""

@@ -1,0 +1,197 @@
+"""Settings: frozen dataclasses filled from the environment, all errors at once.
+
+A secret may also come from a file: ``OS_PASSWORD_FILE=/run/secrets/os_password``. The table in docs/configuration.md is
+generated from here.
+"""
+
+import os
+import socket
+from dataclasses import dataclass, field
+from functools import lru_cache
+from urllib.parse import quote
+
+from environs import EnvValidationError, FileAwareEnv, validate
+
+from shared.errors import ConfigurationError
+
+
+@dataclass(frozen=True, slots=True)
+class CloudSettings:
+    """How to reach OpenStack, and as whom."""
+
+    auth_url: str
+    username: str
+    password: str = field(repr=False)
+    project_name: str = "kcloud"
+    user_domain_name: str = "Default"
+    project_domain_name: str = "Default"
+    region: str = "RegionOne"
+    interface: str = "public"
+    magnum_api_version: str = "1.10"
+    cacert: str | None = None
+    timeout_s: float = 15.0  #: connect and each read of one call
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSettings:
+    """The HTTP server."""
+
+    host: str
+    port: int
+    workers: int
+    threads: int
+    max_body_bytes: int
+    policy_file: str | None
+    catalog_ttl_s: float
+    max_wait_s: float  #: the longest `Prefer: wait`
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """The job engine's periods and limits, in seconds unless named otherwise."""
+
+    lease_ttl_s: float
+    relay_interval_s: float
+    redispatch_s: float
+    tick_min_s: float
+    tick_max_s: float
+    tick_idle_s: float
+    tick_budget_s: float
+    magnum_share: float  #: part of Magnum's time that watching may take, 0..1
+    inventory_interval_s: float
+    inventory_share: float
+    page_size: int
+    max_attempts: int
+    lost_answer_grace_s: float
+    create_deadline_s: float
+    resize_deadline_s: float
+    delete_deadline_s: float
+    stall_s: float
+    job_retention_days: int
+    metrics_interval_s: float
+    metrics_retention_days: int
+    worker_concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything."""
+
+    cloud: CloudSettings
+    api: ApiSettings
+    engine: EngineSettings
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    secret_key: str | None = field(repr=False, default=None)  #: Fernet key for credentials at rest
+    log_level: str = "INFO"
+    log_format: str = "console"
+    instance: str = ""  #: names this process in leases and logs
+
+
+def _database_url(env: FileAwareEnv) -> str:
+    url = env.str("DATABASE_URL", None)
+    if url:
+        return str(url).replace("postgres://", "postgresql+psycopg2://", 1).replace("postgresql://", "postgresql+psycopg2://", 1)
+    host = env.str("POSTGRES_HOST", None)
+    if not host:
+        msg = "Set DATABASE_URL (or POSTGRES_HOST and its companions). `make run` starts a database of its own."
+        raise ConfigurationError(msg)
+    user = quote(env.str("POSTGRES_USER", "kcloud"), safe="")
+    password = quote(env.str("POSTGRES_PASSWORD", ""), safe="")
+    credentials = f"{user}:{password}" if password else user
+    return f"postgresql+psycopg2://{credentials}@{host}:{env.int('POSTGRES_PORT', 5432)}/{env.str('POSTGRES_DB', 'kcloud_opt')}"
+
+
+def _redis_url(env: FileAwareEnv) -> str:
+    url = env.str("REDIS_URL", None)
+    if url:
+        text = str(url)
+        return text.replace("unix://", "redis+socket://", 1) if text.startswith("unix://") else text
+    host = env.str("REDIS_HOST", None)
+    if not host:
+        msg = "Set REDIS_URL (or REDIS_HOST and its companions). `make run` starts a broker of its own."
+        raise ConfigurationError(msg)
+    password = env.str("REDIS_PASSWORD", "")
+    credentials = f":{quote(password, safe='')}@" if password else ""
+    return f"redis://{credentials}{host}:{env.int('REDIS_PORT', 6379)}/0"
+
+
+def load() -> Settings:
+    """The settings of this process. Raises :class:`ConfigurationError` that names every wrong variable."""
+    env = FileAwareEnv(eager=False)
+    positive = validate.Range(min=0, min_inclusive=False)
+    share = validate.Range(min=0.001, max=1.0)
+    port = validate.Range(min=1, max=65535)
+    try:
+        cloud = CloudSettings(
+            auth_url=env.str("OS_AUTH_URL"),
+            username=env.str("OS_USERNAME", "admin"),
+            password=env.str("OS_PASSWORD"),
+            project_name=env.str("OS_PROJECT_NAME", "kcloud"),
+            user_domain_name=env.str("OS_USER_DOMAIN_NAME", "Default"),
+            project_domain_name=env.str("OS_PROJECT_DOMAIN_NAME", "Default"),
+            region=env.str("OS_REGION_NAME", "RegionOne"),
+            interface=env.str("MAGNUM_ENDPOINT_TYPE", "public"),
+            magnum_api_version=env.str("MAGNUM_API_VERSION", "1.10", validate=validate.Regexp(r"^(latest|1\.\d+)$")),
+            cacert=env.str("OS_CACERT", None),
+            timeout_s=env.float("OS_TIMEOUT", 15.0, validate=validate.Range(min=0.1, max=20)),
+        )
+        api = ApiSettings(
+            host=env.str("API_HOST", "127.0.0.1"),
+            port=env.int("API_PORT", 8006, validate=port),
+            workers=env.int("API_WORKERS", 2, validate=positive),
+            threads=env.int("API_THREADS", 16, validate=positive),
+            max_body_bytes=env.int("API_MAX_BODY_BYTES", 1_048_576, validate=positive),
+            policy_file=env.str("POLICY_FILE", None),
+            catalog_ttl_s=env.float("CATALOG_TTL", 60.0, validate=positive),
+            max_wait_s=env.float("API_MAX_WAIT", 60.0, validate=positive),
+        )
+        engine = EngineSettings(
+            lease_ttl_s=env.float("LEASE_TTL", 45.0, validate=validate.Range(min=2)),
+            relay_interval_s=env.float("RELAY_INTERVAL", 1.0, validate=positive),
+            redispatch_s=env.float("REDISPATCH_AFTER", 20.0, validate=positive),
+            tick_min_s=env.float("TICK_MIN", 2.0, validate=positive),
+            tick_max_s=env.float("TICK_MAX", 10.0, validate=positive),
+            tick_idle_s=env.float("TICK_IDLE", 300.0, validate=positive),
+            tick_budget_s=env.float("TICK_BUDGET", 15.0, validate=validate.Range(min=0.1, max=25)),
+            magnum_share=env.float("MAGNUM_SHARE", 0.5, validate=share),
+            inventory_interval_s=env.float("INVENTORY_INTERVAL", 60.0, validate=positive),
+            inventory_share=env.float("INVENTORY_SHARE", 0.05, validate=share),
+            page_size=env.int("MAGNUM_PAGE_SIZE", 100, validate=validate.Range(min=1, max=1000)),
+            max_attempts=env.int("JOB_MAX_ATTEMPTS", 60, validate=positive),
+            lost_answer_grace_s=env.float("LOST_ANSWER_GRACE", 15.0, validate=positive),
+            create_deadline_s=env.float("CREATE_DEADLINE", 3600.0, validate=positive),
+            resize_deadline_s=env.float("RESIZE_DEADLINE", 3600.0, validate=positive),
+            delete_deadline_s=env.float("DELETE_DEADLINE", 3600.0, validate=positive),
+            stall_s=env.float("STALL_AFTER", 900.0, validate=positive),
+            job_retention_days=env.int("JOB_RETENTION_DAYS", 30, validate=positive),
+            metrics_interval_s=env.float("MONITORING_UPDATE_INTERVAL", 30.0, validate=positive),
+            metrics_retention_days=env.int("METRICS_RETENTION_DAYS", 400, validate=positive),
+            worker_concurrency=env.int("WORKER_CONCURRENCY", 16, validate=positive),
+        )
+        database_url = _database_url(env)
+        redis_url = _redis_url(env)
+        secret_key = env.str("KCLOUD_SECRET_KEY", None)
+        log_level = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
+        log_format = env.str("LOG_FORMAT", "console", validate=validate.OneOf(["console", "json"]))
+        env.seal()
+    except EnvValidationError as exc:
+        msg = "; ".join(f"{name}: {', '.join(words)}" for name, words in exc.error_messages.items())
+        raise ConfigurationError(msg) from exc
+    return Settings(
+        cloud=cloud,
+        api=api,
+        engine=engine,
+        database_url=database_url,
+        redis_url=redis_url,
+        secret_key=secret_key,
+        log_level=log_level,
+        log_format=log_format,
+        instance=f"{socket.gethostname()}:{os.getpid()}",
+    )
+
+
+@lru_cache(maxsize=1)
+def current() -> Settings:
+    """The settings of this process, read once."""
+    return load()
