@@ -29,7 +29,7 @@ class CloudSettings:
     interface: str = "public"
     magnum_api_version: str = "1.10"
     cacert: str | None = None
-    timeout_s: float = 15.0  #: connect and each read of one call
+    timeout_s: float = 10.0  #: connect and each read of one call
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ class EngineSettings:
     inventory_interval_s: float
     inventory_share: float
     page_size: int
+    dispatch_window: int  #: messages that may wait in the broker
     max_attempts: int
+    max_crashes: int
     lost_answer_grace_s: float
     create_deadline_s: float
     resize_deadline_s: float
@@ -116,6 +118,11 @@ def _redis_url(env: FileAwareEnv) -> str:
     return f"redis://{credentials}{host}:{env.int('REDIS_PORT', 6379)}/0"
 
 
+def database_url() -> str:
+    """The database's address alone, for commands that need nothing else."""
+    return _database_url(FileAwareEnv())
+
+
 def load() -> Settings:
     """The settings of this process. Raises :class:`ConfigurationError` that names every wrong variable."""
     env = FileAwareEnv(eager=False)
@@ -134,7 +141,7 @@ def load() -> Settings:
             interface=env.str("MAGNUM_ENDPOINT_TYPE", "public"),
             magnum_api_version=env.str("MAGNUM_API_VERSION", "1.10", validate=validate.Regexp(r"^(latest|1\.\d+)$")),
             cacert=env.str("OS_CACERT", None),
-            timeout_s=env.float("OS_TIMEOUT", 15.0, validate=validate.Range(min=0.1, max=20)),
+            timeout_s=env.float("OS_TIMEOUT", 10.0, validate=validate.Range(min=0.1, max=12)),
         )
         api = ApiSettings(
             host=env.str("API_HOST", "127.0.0.1"),
@@ -158,6 +165,8 @@ def load() -> Settings:
             inventory_interval_s=env.float("INVENTORY_INTERVAL", 60.0, validate=positive),
             inventory_share=env.float("INVENTORY_SHARE", 0.05, validate=share),
             page_size=env.int("MAGNUM_PAGE_SIZE", 100, validate=validate.Range(min=1, max=1000)),
+            dispatch_window=env.int("DISPATCH_WINDOW", 500, validate=positive),
+            max_crashes=env.int("JOB_MAX_CRASHES", 10, validate=positive),
             max_attempts=env.int("JOB_MAX_ATTEMPTS", 60, validate=positive),
             lost_answer_grace_s=env.float("LOST_ANSWER_GRACE", 15.0, validate=positive),
             create_deadline_s=env.float("CREATE_DEADLINE", 3600.0, validate=positive),

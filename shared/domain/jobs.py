@@ -106,6 +106,7 @@ class Job:
     step: str = "accepted"
     attempts: int = 0  #: claims so far that came to talk to the cloud
     resubmits: int = 0  #: accepted calls that the cloud dropped, sent again
+    crashes: int = 0  #: leases that ran out: workers that died or hung with this job
     lease_owner: str | None = None
     lease_token: UUID | None = None
     lease_expires_at: datetime | None = None
@@ -113,6 +114,7 @@ class Job:
     submitted_at: datetime | None = None  #: when the cloud last accepted a call of this job
     baseline: dict[str, Any] = field(default_factory=dict)  #: the cluster as seen just before that call
     progress_at: datetime | None = None  #: when the cluster was last seen to change
+    look_at: datetime | None = None  #: when the cluster should be looked at by itself, next
     condition: str | None = None  #: progressing, slow or stalled, while converging
     deadline_at: datetime | None = None
     cancel_requested_at: datetime | None = None

@@ -1,0 +1,301 @@
+"""The tables. What must always be true is also said here, in constraints, so that no code path can break it."""
+
+from typing import Any, Final
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Float,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, UUID
+
+metadata: Final = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _at(name: str, **kwargs: Any) -> Column[Any]:
+    return Column(name, DateTime(timezone=True), **kwargs)
+
+
+def _json(name: str) -> Column[Any]:
+    return Column(name, JSONB, nullable=False, server_default=text("'{}'::jsonb"))
+
+
+clusters: Final = Table(
+    "clusters",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("seq", BigInteger, Identity(), nullable=False, unique=True),
+    Column("project_id", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("magnum_name", Text),
+    Column("magnum_uuid", Text),
+    Column("managed", Boolean, nullable=False, server_default=text("true")),
+    Column("live", Boolean, nullable=False, server_default=text("true")),
+    Column("gone", Boolean, nullable=False, server_default=text("false")),
+    Column("template_id", Text, nullable=False),
+    Column("template_name", Text),
+    Column("node_count", Integer, nullable=False),
+    Column("master_count", Integer, nullable=False),
+    Column("keypair", Text),
+    Column("flavor", Text),
+    Column("master_flavor", Text),
+    _json("labels"),
+    _json("options"),
+    Column("phase", Text, nullable=False),
+    Column("reason", Text),
+    Column("reason_detail", Text),
+    Column("status", Text),
+    Column("status_reason", Text),
+    Column("health_status", Text),
+    Column("health_status_reason", JSONB(none_as_null=True)),
+    Column("observed_node_count", Integer),
+    Column("observed_master_count", Integer),
+    Column("api_address", Text),
+    Column("coe_version", Text),
+    Column("stack_id", Text),
+    Column("generation", Integer, nullable=False, server_default=text("1")),
+    Column("observed_generation", Integer, nullable=False, server_default=text("0")),
+    _at("magnum_created_at"),
+    _at("magnum_updated_at"),
+    _at("first_seen_at"),
+    _at("observed_at"),
+    _at("created_at", nullable=False, server_default=func.now()),
+    _at("updated_at", nullable=False, server_default=func.now()),
+    _at("deleted_at"),
+    Column("created_by", Text),
+    CheckConstraint(
+        "phase IN ('Pending','Provisioning','Ready','Updating','Hibernated','Deleting','Failed')", name="phase"
+    ),
+    CheckConstraint("node_count >= 0 AND master_count >= 0", name="counts"),
+    # A live name is held once per project and region; clusters made by others may share names, as Magnum lets them.
+    Index(
+        "uq_clusters_live_name",
+        "project_id",
+        "region",
+        "name",
+        unique=True,
+        postgresql_where=text("live AND managed"),
+    ),
+    # One row per cluster of Magnum: a lost race to adopt it shows here.
+    Index(
+        "uq_clusters_magnum_uuid",
+        "region",
+        "magnum_uuid",
+        unique=True,
+        postgresql_where=text("magnum_uuid IS NOT NULL"),
+    ),
+    Index("ix_clusters_project_seq", "project_id", "seq", postgresql_where=text("deleted_at IS NULL")),
+    Index("ix_clusters_scope_live", "region", "project_id", postgresql_where=text("live")),
+)
+
+jobs: Final = Table(
+    "jobs",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("seq", BigInteger, Identity(), nullable=False, unique=True),
+    Column("project_id", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    _json("params"),
+    Column("step", Text, nullable=False),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    Column("resubmits", Integer, nullable=False, server_default=text("0")),
+    Column("crashes", Integer, nullable=False, server_default=text("0")),
+    _at("due_at", nullable=False, server_default=func.now()),
+    _at("dispatched_at"),
+    Column("lease_owner", Text),
+    Column("lease_token", UUID(as_uuid=True)),
+    _at("lease_expires_at"),
+    _at("intent_at"),
+    _at("submitted_at"),
+    _json("baseline"),
+    _at("progress_at"),
+    _at("look_at"),
+    Column("condition", Text),
+    _at("deadline_at"),
+    _at("cancel_requested_at"),
+    Column("cancel_reason", Text),
+    Column("result", JSONB(none_as_null=True)),
+    Column("error", JSONB(none_as_null=True)),
+    Column("requested_by", Text),
+    Column("request_id", Text),
+    _at("created_at", nullable=False, server_default=func.now()),
+    _at("started_at"),
+    _at("finished_at"),
+    CheckConstraint("kind IN ('create','resize','delete')", name="kind"),
+    CheckConstraint(
+        "state IN ('queued','running','converging','succeeded','failed','cancelled')", name="state"
+    ),
+    CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="lease"),
+    CheckConstraint("(state IN ('succeeded','failed','cancelled')) = (finished_at IS NOT NULL)", name="finished"),
+    # One job at a time acts on a cluster.
+    Index(
+        "uq_jobs_one_acting",
+        "cluster_id",
+        unique=True,
+        postgresql_where=text("state IN ('running','converging')"),
+    ),
+    Index("ix_jobs_due", "due_at", postgresql_where=text("state = 'queued'")),
+    Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
+    Index("ix_jobs_converging", "region", "project_id", postgresql_where=text("state = 'converging'")),
+    Index(
+        "ix_jobs_active_of_cluster",
+        "cluster_id",
+        "seq",
+        postgresql_where=text("state IN ('queued','running','converging')"),
+    ),
+    Index("ix_jobs_cluster", "cluster_id"),
+    Index("ix_jobs_project_seq", "project_id", "seq"),
+    Index("ix_jobs_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+)
+
+job_events: Final = Table(
+    "job_events",
+    metadata,
+    Column("seq", BigInteger, Identity(), primary_key=True),
+    Column("job_id", UUID(as_uuid=True), ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    _at("at", nullable=False, server_default=func.now()),
+    Column("step", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    _json("detail"),
+    Index("ix_job_events_job_id", "job_id", "seq"),
+)
+
+idempotency_keys: Final = Table(
+    "idempotency_keys",
+    metadata,
+    Column("project_id", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    Column("job_id", UUID(as_uuid=True), nullable=False),
+    _at("created_at", nullable=False, server_default=func.now()),
+    Index("ix_idempotency_keys_created_at", "created_at"),
+)
+
+scopes: Final = Table(
+    "scopes",
+    metadata,
+    Column("region", Text, primary_key=True),
+    Column("project_id", Text, primary_key=True),
+    _at("next_tick_at", nullable=False, server_default=func.now()),
+    Column("lease_token", UUID(as_uuid=True)),
+    _at("lease_expires_at"),
+    _at("dispatched_at"),
+    _at("watermark"),  # Magnum's own clock: the newest updated_at processed
+    Column("interval_s", Float, nullable=False, server_default=text("0")),
+    _json("pacing"),
+    _json("last_tick"),
+    _at("next_inventory_at", nullable=False, server_default=func.now()),
+    Column("inventory_token", UUID(as_uuid=True)),
+    _at("inventory_expires_at"),
+    _at("inventory_dispatched_at"),
+    _at("inventory_at"),
+    _json("last_inventory"),
+    _at("created_at", nullable=False, server_default=func.now()),
+    Index("ix_scopes_next_tick_at", "next_tick_at"),
+)
+
+credentials: Final = Table(
+    "credentials",
+    metadata,
+    Column("region", Text, primary_key=True),
+    Column("project_id", Text, primary_key=True),
+    Column("application_credential_id", Text, nullable=False),
+    Column("secret", LargeBinary, nullable=False),  # Fernet token; never in clear
+    Column("registered_by", Text, nullable=False),
+    _at("created_at", nullable=False, server_default=func.now()),
+)
+
+durations: Final = Table(
+    "durations",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("region", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("template_id", Text, nullable=False),
+    Column("seconds", Float, nullable=False),
+    _at("finished_at", nullable=False),
+    Index("ix_durations_key", "region", "kind", "template_id", "finished_at"),
+)
+
+usage_intervals: Final = Table(
+    "usage_intervals",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("role", Text, nullable=False),
+    Column("flavor", Text),
+    Column("node_count", Integer, nullable=False),
+    _at("started_at", nullable=False),
+    _at("ended_at"),
+    CheckConstraint("ended_at IS NULL OR ended_at >= started_at", name="order"),
+    CheckConstraint("role IN ('worker','master')", name="role"),
+    # No second open interval: usage can't be counted twice.
+    Index("uq_usage_intervals_open", "cluster_id", "role", unique=True, postgresql_where=text("ended_at IS NULL")),
+    Index("ix_usage_intervals_cluster", "cluster_id", "started_at"),
+    Index("ix_usage_intervals_project", "project_id", "started_at"),
+)
+
+cluster_metrics: Final = Table(
+    "cluster_metrics",
+    metadata,
+    _at("time", primary_key=True),
+    Column("cluster_id", UUID(as_uuid=True), primary_key=True),
+    Column("project_id", Text, nullable=False),
+    Column("cluster_name", Text, nullable=False),
+    Column("status", Text),
+    Column("health_status", Text),
+    Column("node_count", Integer),
+    Column("master_count", Integer),
+    Column("power_consumption_watts", Float),
+    Column("cost_per_hour", Float),
+    Column("source", Text, nullable=False, server_default=text("'modelled'")),
+    Index("ix_cluster_metrics_cluster_time", "cluster_id", "time"),
+)
+
+cluster_costs: Final = Table(
+    "cluster_costs",
+    metadata,
+    _at("time", primary_key=True),
+    Column("cluster_id", UUID(as_uuid=True), primary_key=True),
+    Column("role", Text, primary_key=True),
+    Column("project_id", Text, nullable=False),
+    Column("flavor", Text),
+    Column("seconds", Float, nullable=False),  # length of the span that `time` begins
+    Column("node_seconds", Float, nullable=False),
+    Column("energy_kwh", Float, nullable=False),
+    Index("ix_cluster_costs_project_time", "project_id", "time"),
+)
+
+series_state: Final = Table(
+    "series_state",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _at("done_until", nullable=False),  # a series is complete up to here; the next sample continues from here
+)

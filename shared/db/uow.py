@@ -1,0 +1,78 @@
+"""The unit of work: one transaction, its repositories, and the translation of PostgreSQL's refusals.
+
+Constraint names become domain errors here and nowhere else.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg2
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from shared.db.accept import AcceptRepository
+from shared.db.clusters import ClusterRepository
+from shared.db.jobs import JobRepository
+from shared.db.scopes import ScopeRepository
+from shared.db.series import SeriesRepository
+from shared.errors import AlreadyExists, Conflict, FieldError, KcloudError, Unavailable
+
+_CONSTRAINTS: dict[str, tuple[type[KcloudError], str, str]] = {
+    "uq_clusters_live_name": (AlreadyExists, "name", "A cluster of this name exists in the project."),
+    "uq_clusters_magnum_uuid": (Conflict, "magnum_uuid", "Another row holds this Magnum cluster."),
+    "uq_jobs_one_acting": (Conflict, "cluster_id", "Another job acts on this cluster."),
+}
+
+
+class UnitOfWork:
+    """One open transaction. Commit happens when the block that holds it ends without an exception."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.accept = AcceptRepository(connection)
+        self.jobs = JobRepository(connection)
+        self.clusters = ClusterRepository(connection)
+        self.scopes = ScopeRepository(connection)
+        self.series = SeriesRepository(connection)
+
+
+class Database:
+    """Opens units of work."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def begin(self) -> Iterator[UnitOfWork]:
+        """A transaction. Raises :class:`Unavailable` where the database cannot be reached."""
+        with _translated(), self.engine.begin() as connection:
+            yield UnitOfWork(connection)
+
+    @contextmanager
+    def single(self) -> Iterator[UnitOfWork]:
+        """For work that is one statement: committed by itself, which saves two round trips."""
+        with _translated(), self._autocommit.connect() as connection:
+            yield UnitOfWork(connection)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError as exc:
+        name = getattr(getattr(exc.orig, "diag", None), "constraint_name", None)
+        known = _CONSTRAINTS.get(name or "")
+        if known is None:
+            raise
+        error, field, detail = known
+        raise error(detail, errors=[FieldError(field, "unique", detail)]) from exc
+    except PoolTimeout as exc:
+        msg = "The database has no free connection."
+        raise Unavailable(msg, reason="DATABASE_BUSY", retry_after_s=2) from exc
+    except DBAPIError as exc:
+        if exc.connection_invalidated or isinstance(exc.orig, psycopg2.OperationalError | psycopg2.InterfaceError):
+            msg = "The database does not answer."
+            raise Unavailable(msg, reason="DATABASE_UNAVAILABLE", retry_after_s=2) from exc
+        raise
