@@ -102,6 +102,19 @@ class ClusterRepository:
             is not None
         )
 
+    def name_taken(self, project_id: str, region: str, name: str) -> bool:
+        """Whether a live cluster of ours holds this name."""
+        return (
+            self._connection.execute(
+                text(
+                    "SELECT 1 FROM clusters WHERE project_id = :project AND region = :region AND name = :name AND live"
+                    " AND managed"
+                ),
+                {"project": project_id, "region": region, "name": name},
+            ).first()
+            is not None
+        )
+
     # -- what was asked -----------------------------------------------------------------------------------------------
 
     def want(self, cluster_id: UUID, *, phase: Phase, node_count: int | None = None) -> None:
@@ -119,6 +132,16 @@ class ClusterRepository:
         self._connection.execute(
             text("UPDATE clusters SET magnum_uuid = :uuid, updated_at = now() WHERE id = :id"),
             {"id": cluster_id, "uuid": uuid},
+        )
+
+    def seen(self, cluster_id: UUID, status: str) -> None:
+        """Magnum showed it: from now on its absence means that it is gone."""
+        self._connection.execute(
+            text(
+                "UPDATE clusters SET first_seen_at = coalesce(first_seen_at, now()), observed_at = now(), status = :status"
+                " WHERE id = :id"
+            ),
+            {"id": cluster_id, "status": status},
         )
 
     def set_phase(self, cluster_id: UUID, phase: Phase, reason: str | None = None, detail: str | None = None) -> None:
@@ -171,6 +194,11 @@ class ClusterRepository:
         Phase and reason are written only where nobody asked for a change since the row was read (same generation).
         """
         if rows:
+            # All who write several clusters lock them in one order, so that a tick and an inventory can't deadlock.
+            self._connection.execute(
+                text("SELECT 1 FROM clusters WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE"),
+                {"ids": [row["id"] for row in rows]},
+            )
             self._connection.execute(
                 text(
                     f"""UPDATE clusters c SET {_OBSERVED},

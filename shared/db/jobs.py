@@ -134,6 +134,14 @@ class JobRepository:
                 {"rows": as_json(rows)},
             )
 
+    def last_wait(self, job_id: UUID) -> str | None:
+        """The latest recorded step that is not a claim."""
+        value: str | None = self._connection.execute(
+            text("SELECT step FROM job_events WHERE job_id = :id AND step <> 'claimed' ORDER BY seq DESC LIMIT 1"),
+            {"id": job_id},
+        ).scalar()
+        return value
+
     # -- the relay ------------------------------------------------------------------------------------------------
 
     def take_due(self, *, limit: int, again_after_s: float) -> list[Job]:

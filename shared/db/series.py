@@ -1,0 +1,207 @@
+"""Quantities over time: usage intervals, durations of jobs, and the metric and cost series made from them."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from shared.db.rows import as_json
+
+_NEEDS = "x(cluster_id uuid, project_id text, region text, role text, flavor text, nodes int, at timestamptz)"
+
+
+class SeriesRepository:
+    """Usage, durations, cluster_metrics and cluster_costs."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def usage(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """From ``at`` on, a cluster runs ``nodes`` nodes of a role: close the open interval that differs, open the next.
+
+        Each row: cluster_id, project_id, region, role, flavor, nodes, at. Telling the same again changes nothing.
+        """
+        if not rows:
+            return
+        values = {"rows": as_json(list(rows))}
+        self._connection.execute(
+            text(
+                "UPDATE usage_intervals u SET ended_at = greatest(x.at, u.started_at)"
+                f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS {_NEEDS} WHERE u.cluster_id = x.cluster_id"
+                " AND u.role = x.role AND u.ended_at IS NULL"
+                " AND (u.node_count <> x.nodes OR (x.nodes > 0 AND u.flavor IS DISTINCT FROM coalesce(x.flavor, u.flavor)))"
+            ),
+            values,
+        )
+        # Continues where the last interval ended, should that be later than `at`: no second is counted twice.
+        self._connection.execute(
+            text(
+                "INSERT INTO usage_intervals (cluster_id, project_id, region, role, flavor, node_count, started_at)"
+                " SELECT x.cluster_id, x.project_id, x.region, x.role, x.flavor, x.nodes, greatest(x.at, (SELECT max(u.ended_at)"
+                " FROM usage_intervals u WHERE u.cluster_id = x.cluster_id AND u.role = x.role))"
+                f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS {_NEEDS} WHERE x.nodes > 0 ON CONFLICT DO NOTHING"
+            ),
+            values,
+        )
+
+    def close_usage(self, cluster_ids: Sequence[UUID]) -> None:
+        """These clusters are gone: their usage ends now."""
+        self._connection.execute(
+            text(
+                "UPDATE usage_intervals SET ended_at = greatest(clock_timestamp(), started_at)"
+                " WHERE cluster_id = ANY(CAST(:ids AS uuid[])) AND ended_at IS NULL"
+            ),
+            {"ids": list(cluster_ids)},
+        )
+
+    def usage_between(
+        self, cluster_id: UUID, start: datetime, end: datetime
+    ) -> list[tuple[str, str | None, int, datetime, datetime]]:
+        """Role, flavor, nodes, from and to of each interval that touches [start, end), cut to it; open ones end now."""
+        rows = self._connection.execute(
+            text(
+                "SELECT role, flavor, node_count, greatest(started_at, :start),"
+                " least(coalesce(ended_at, clock_timestamp()), :end)"
+                " FROM usage_intervals WHERE cluster_id = :id AND started_at < :end"
+                " AND coalesce(ended_at, clock_timestamp()) > :start ORDER BY started_at, role"
+            ),
+            {"id": cluster_id, "start": start, "end": end},
+        )
+        return [(r[0], r[1], r[2], r[3], r[4]) for r in rows if r[4] > r[3]]
+
+    # -- durations ------------------------------------------------------------------------------------------------
+
+    def record_durations(self, job_ids: Sequence[UUID]) -> None:
+        """Keep how long these succeeded jobs took in the cloud."""
+        self._connection.execute(
+            text(
+                "INSERT INTO durations (region, kind, template_id, seconds, finished_at) SELECT j.region, j.kind,"
+                " c.template_id, extract(epoch FROM j.finished_at - j.submitted_at), j.finished_at FROM jobs j"
+                " JOIN clusters c ON c.id = j.cluster_id WHERE j.id = ANY(CAST(:ids AS uuid[]))"
+                " AND j.submitted_at IS NOT NULL"
+            ),
+            {"ids": list(job_ids)},
+        )
+
+    def expected_s(self, region: str, kind: str, template_id: str) -> tuple[float, float, int] | None:
+        """p50, p90 in seconds and the number of recorded runs, of the template's last 200; None with fewer than 3."""
+        row = self._connection.execute(
+            text(
+                "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds), percentile_cont(0.9) WITHIN GROUP"
+                " (ORDER BY seconds), count(*) FROM (SELECT seconds FROM durations WHERE region = :region AND kind = :kind"
+                " AND template_id = :template ORDER BY finished_at DESC LIMIT 200) AS recent"
+            ),
+            {"region": region, "kind": kind, "template": template_id},
+        ).one()
+        return (float(row[0]), float(row[1]), int(row[2])) if row[2] >= 3 else None  # noqa: PLR2004
+
+    def expected_any_s(self, region: str, kind: str) -> float | None:
+        """Median seconds of the last 200 jobs of a kind over all templates; None where there were none."""
+        value = self._connection.execute(
+            text(
+                "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FROM (SELECT seconds FROM durations"
+                " WHERE region = :region AND kind = :kind ORDER BY id DESC LIMIT 200) AS recent"
+            ),
+            {"region": region, "kind": kind},
+        ).scalar()
+        return float(value) if value is not None else None
+
+    # -- series ---------------------------------------------------------------------------------------------------
+
+    def sample_metrics(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, float]) -> int:
+        """One row per live cluster that Magnum has shown: counts, and modelled watts and cost per hour.
+
+        ``rates``: flavor, watts, price_per_hour of one node. Where a sample of the same moment is there, nothing is added.
+        """
+        result = self._connection.execute(
+            text(
+                "INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, status, health_status, node_count,"
+                " master_count, power_consumption_watts, cost_per_hour, source)"
+                " SELECT date_trunc('second', now()), c.id, c.project_id, c.name, c.status, c.health_status,"
+                " c.observed_node_count, c.observed_master_count,"
+                " u.workers * coalesce(w.watts, :watts) + u.masters * coalesce(m.watts, :watts),"
+                " u.workers * coalesce(w.price_per_hour, :price) + u.masters * coalesce(m.price_per_hour, :price), 'modelled'"
+                " FROM clusters c CROSS JOIN LATERAL (SELECT coalesce(sum(node_count) FILTER (WHERE role = 'worker'), 0)"
+                " AS workers, coalesce(sum(node_count) FILTER (WHERE role = 'master'), 0) AS masters FROM usage_intervals"
+                " WHERE cluster_id = c.id AND ended_at IS NULL) u"
+                " LEFT JOIN jsonb_to_recordset(CAST(:rates AS jsonb)) AS w(flavor text, watts float8, price_per_hour float8)"
+                " ON w.flavor = c.flavor"
+                " LEFT JOIN jsonb_to_recordset(CAST(:rates AS jsonb)) AS m(flavor text, watts float8, price_per_hour float8)"
+                " ON m.flavor = c.master_flavor"
+                " WHERE c.live AND c.first_seen_at IS NOT NULL ON CONFLICT DO NOTHING"
+            ),
+            {"rates": as_json(list(rates)), "watts": default["watts"], "price": default["price_per_hour"]},
+        )
+        return result.rowcount
+
+    def roll_costs(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, float], *, step_s: float) -> int:
+        """Continue cluster_costs from where it is complete up to now: node-seconds and kWh per cluster and role.
+
+        The row in series_state is held meanwhile, so spans neither overlap nor leave a gap, whoever calls and how often.
+        """
+        until = self._connection.execute(
+            text(
+                "INSERT INTO series_state (name, done_until) VALUES ('cluster_costs', now()) ON CONFLICT (name)"
+                " DO UPDATE SET name = excluded.name RETURNING done_until"
+            )
+        ).scalar_one()
+        now = self._connection.execute(text("SELECT now()")).scalar_one()
+        if (now - until).total_seconds() < step_s:
+            return 0
+        result = self._connection.execute(
+            text(
+                "INSERT INTO cluster_costs (time, cluster_id, role, project_id, flavor, seconds, node_seconds, energy_kwh)"
+                " SELECT :start, u.cluster_id, u.role, min(u.project_id), min(u.flavor),"
+                " extract(epoch FROM CAST(:end AS timestamptz) - CAST(:start AS timestamptz)), sum(s.node_seconds),"
+                " sum(s.node_seconds * coalesce(r.watts, :watts)) / 3.6e6 FROM usage_intervals u CROSS JOIN LATERAL"
+                " (SELECT u.node_count * extract(epoch FROM least(coalesce(u.ended_at, :end), :end)"
+                " - greatest(u.started_at, :start)) AS node_seconds) s"
+                " LEFT JOIN jsonb_to_recordset(CAST(:rates AS jsonb)) AS r(flavor text, watts float8) ON r.flavor = u.flavor"
+                " WHERE u.started_at < :end AND coalesce(u.ended_at, :end) > :start GROUP BY u.cluster_id, u.role"
+            ),
+            {"start": until, "end": now, "rates": as_json(list(rates)), "watts": default["watts"]},
+        )
+        self._connection.execute(
+            text("UPDATE series_state SET done_until = :end WHERE name = 'cluster_costs'"), {"end": now}
+        )
+        return result.rowcount
+
+    def metrics(self, cluster_id: UUID, start: datetime, end: datetime, step_s: float) -> list[dict[str, Any]]:
+        """Samples of one cluster, averaged (last word for states) over steps of ``step_s``."""
+        rows = self._connection.execute(
+            text(
+                "SELECT to_timestamp(floor(extract(epoch FROM time) / :step) * :step) AS time,"
+                " (array_agg(status ORDER BY time DESC))[1] AS status,"
+                " (array_agg(health_status ORDER BY time DESC))[1] AS health_status, avg(node_count)::float8 AS node_count,"
+                " avg(master_count)::float8 AS master_count, avg(power_consumption_watts) AS power_consumption_watts,"
+                " avg(cost_per_hour) AS cost_per_hour, min(source) AS source, count(*) AS samples FROM cluster_metrics"
+                " WHERE cluster_id = :id AND time >= :start AND time < :end GROUP BY 1 ORDER BY 1 LIMIT 10000"
+            ),
+            {"id": cluster_id, "start": start, "end": end, "step": step_s},
+        ).mappings()
+        return [dict(row) for row in rows]
+
+    def cost_series(self, cluster_id: UUID, start: datetime, end: datetime) -> list[dict[str, Any]]:
+        """The rolled-up spans of one cluster."""
+        rows = self._connection.execute(
+            text(
+                "SELECT time, role, flavor, seconds, node_seconds, energy_kwh FROM cluster_costs"
+                " WHERE cluster_id = :id AND time >= :start AND time < :end ORDER BY time, role LIMIT 10000"
+            ),
+            {"id": cluster_id, "start": start, "end": end},
+        ).mappings()
+        return [dict(row) for row in rows]
+
+    def forget_old(self, *, metrics_days: int) -> int:
+        """Drop samples past their keeping time, where TimescaleDB's own retention does not."""
+        gone = 0
+        for table in ("cluster_metrics", "cluster_costs"):
+            gone += self._connection.execute(
+                text(f"DELETE FROM {table} WHERE time < now() - make_interval(days => :days)"), {"days": metrics_days}
+            ).rowcount
+        gone += self._connection.execute(
+            text("DELETE FROM durations WHERE finished_at < now() - make_interval(days => :days)"), {"days": metrics_days}
+        ).rowcount
+        return gone

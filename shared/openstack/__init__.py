@@ -1,0 +1,1 @@
+"""The gateway to OpenStack: the only code that imports openstacksdk and keystoneauth."""

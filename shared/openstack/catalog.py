@@ -1,0 +1,47 @@
+"""What a project can build clusters from: templates by Magnum, flavors and keypairs by openstacksdk."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from keystoneauth1 import exceptions as ksa
+from openstack import exceptions as sdk
+from openstack.connection import Connection
+
+from shared.domain.ports import Catalog, Flavor, Template
+from shared.openstack.errors import translate
+
+
+def read_catalog(connection: Connection, templates: Iterable[Mapping[str, Any]]) -> Catalog:
+    """Read flavors and keypairs, and put them beside Magnum's templates."""
+    try:
+        flavors = tuple(
+            Flavor(
+                id=flavor.id,
+                name=flavor.name,
+                vcpus=int(flavor.vcpus or 0),
+                ram_mb=int(flavor.ram or 0),
+                extra_specs={str(k): str(v) for k, v in (flavor.extra_specs or {}).items()},
+            )
+            for flavor in connection.compute.flavors(details=True, get_extra_specs=True)
+        )
+        keypairs = frozenset(pair.name for pair in connection.compute.keypairs())
+    except (ksa.ClientException, sdk.SDKException) as exc:
+        raise translate(exc, mutating=False) from exc
+    return Catalog(tuple(template_from(item) for item in templates), flavors, keypairs, datetime.now(UTC))
+
+
+def template_from(body: Mapping[str, Any]) -> Template:
+    """A template as Magnum's JSON shows it."""
+    return Template(
+        uuid=body["uuid"],
+        name=body.get("name") or "",
+        coe=body.get("coe") or "",
+        flavor=body.get("flavor_id"),
+        master_flavor=body.get("master_flavor_id"),
+        keypair=body.get("keypair_id"),
+        labels=body.get("labels") or {},
+        master_lb_enabled=bool(body.get("master_lb_enabled")),
+        image=body.get("image_id"),
+        driver=body.get("driver"),
+    )

@@ -1,0 +1,199 @@
+"""Magnum over HTTP, as it answers (openstack-facts.md), not as openstacksdk's objects show it.
+
+openstacksdk's own cluster calls are not used: ``resize`` raises after Magnum accepted it, ``health_status`` and ``faults``
+are missing, ``merge_labels`` is dropped, and no microversion is sent. Its session, discovery and catalog are.
+"""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import requests
+from keystoneauth1 import exceptions as ksa
+from keystoneauth1.adapter import Adapter
+
+from shared.domain.clusters import LABEL_CLUSTER, LABEL_JOB, ClusterSpec, ObservedCluster, Scope
+from shared.domain.ports import Catalog
+from shared.errors import CloudError, CloudNotFound
+from shared.observability.metrics import CLOUD_CALL_SECONDS
+from shared.openstack.catalog import read_catalog
+from shared.openstack.connection import Sessions
+from shared.openstack.errors import error_of, translate
+from shared.openstack.retry import reading
+
+__all__ = ["LABEL_CLUSTER", "LABEL_JOB", "MagnumGateway"]
+
+SERVICE = "container-infra"
+_HIGHEST_KNOWN = (1, 14)
+
+
+class MagnumGateway:
+    """One project's Magnum in one region (the port ``CloudGateway``)."""
+
+    def __init__(self, sessions: Sessions, scope: Scope, *, version: str) -> None:
+        self._sessions = sessions
+        self._scope = scope
+        self._version = version
+
+    def find(self, name: str) -> ObservedCluster | None:
+        """By name: one GET. Names of ours carry their job's mark, so several of one name are not ours to choose from."""
+        return self.get(name)
+
+    def get(self, uuid: str) -> ObservedCluster | None:
+        """One cluster; None where Magnum answers 404."""
+        try:
+            return observed_from(self._read(f"/clusters/{uuid}"))
+        except CloudNotFound:
+            return None
+
+    def page(self, *, limit: int, marker: str | None = None, newest_first: bool = False) -> list[ObservedCluster]:
+        """Some clusters in detail. The answer to a marker that has gone is :class:`CloudNotFound`."""
+        query: dict[str, Any] = {"limit": limit}
+        if marker:
+            query["marker"] = marker
+        if newest_first:
+            query |= {"sort_key": "updated_at", "sort_dir": "desc"}
+        body = self._read("/clusters/detail", query)
+        return [observed_from(item) for item in body.get("clusters", [])]
+
+    def create(self, spec: ClusterSpec) -> str:
+        """Ask for a cluster; its uuid. Labels are merged into the template's unless the spec's options say otherwise."""
+        options = dict(spec.options)
+        body: dict[str, Any] = {
+            "name": spec.name,
+            "cluster_template_id": spec.template,
+            "node_count": spec.node_count,
+            "master_count": spec.master_count,
+            "labels": spec.labels,
+            "merge_labels": options.pop("merge_labels", True),
+            **options,
+        }
+        if spec.keypair:
+            body["keypair"] = spec.keypair
+        answer = self._write("POST", "/clusters", body)
+        uuid = answer.get("uuid")
+        if not isinstance(uuid, str):
+            msg = f"Magnum accepted the create without telling a uuid: {answer!r}"
+            raise CloudError(msg, executed=None)
+        return uuid
+
+    def resize(self, uuid: str, node_count: int) -> None:
+        """Ask for ``node_count`` workers in the default group."""
+        self._write("POST", f"/clusters/{uuid}/actions/resize", {"node_count": node_count})
+
+    def worker_counts(self, uuid: str) -> dict[str, int]:
+        """Nodes per worker node group, the default group first."""
+        groups = self._read(f"/clusters/{uuid}/nodegroups").get("nodegroups", [])
+        workers = [group for group in groups if group.get("role") != "master"]
+        workers.sort(key=lambda group: not group.get("is_default"))
+        return {group["name"]: int(group["node_count"]) for group in workers}
+
+    def delete(self, uuid: str) -> bool:
+        """Ask for removal; False where there was nothing to remove."""
+        try:
+            self._write("DELETE", f"/clusters/{uuid}", None)
+        except CloudNotFound:
+            return False
+        return True
+
+    def catalog(self) -> Catalog:
+        """Templates, flavors and keypairs that the project can use."""
+        session = self._sessions.session(self._scope)
+        templates = self._read("/clustertemplates/detail").get("clustertemplates", [])
+        return read_catalog(self._sessions.connection(session), templates)
+
+    # -- the wire -------------------------------------------------------------------------------------------------
+
+    def _adapter(self) -> Adapter:
+        settings = self._sessions.settings
+        return Adapter(
+            session=self._sessions.session(self._scope),
+            service_type=SERVICE,
+            interface=settings.interface,
+            region_name=self._scope.region,
+        )
+
+    def _read(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        def once() -> dict[str, Any]:
+            return self._call("GET", path, mutating=False, params=query)
+
+        return reading(once)
+
+    def _write(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        return self._call(method, path, mutating=True, json=body)
+
+    def _call(self, method: str, path: str, *, mutating: bool, **kwargs: Any) -> dict[str, Any]:
+        adapter = self._adapter()
+        headers = {"OpenStack-API-Version": f"{SERVICE} {self._version}", "Accept": "application/json"}
+        operation = f"{method} {_pattern(path)}"
+        started = time.perf_counter()
+        outcome = "error"
+        try:
+            # One sending per call: no retries by keystoneauth. (After a 401 it signs in again and repeats, which is safe:
+            # a refused request was not executed.)
+            response: requests.Response = adapter.request(
+                path, method, headers=headers, raise_exc=False, connect_retries=0, status_code_retries=0, **kwargs
+            )
+            outcome = str(response.status_code)
+        except ksa.ClientException as exc:
+            raise translate(exc, mutating=mutating) from exc
+        finally:
+            CLOUD_CALL_SECONDS.labels("magnum", operation, outcome).observe(time.perf_counter() - started)
+        if response.status_code >= 400:  # noqa: PLR2004
+            raise error_of(response, mutating=mutating)
+        if not response.content:
+            return {}
+        try:
+            answer = response.json()
+        except ValueError as exc:
+            msg = f"Magnum's answer to {operation} is not JSON: {response.text[:200]!r}"
+            raise CloudError(msg, executed=None if mutating else False, upstream_status=response.status_code) from exc
+        return answer if isinstance(answer, dict) else {}
+
+
+def _pattern(path: str) -> str:
+    parts = path.split("/")
+    return "/".join(part if index != 2 or part == "detail" else "{id}" for index, part in enumerate(parts))  # noqa: PLR2004
+
+
+def supported_version(wanted: str, highest: tuple[int, int] | None) -> str:
+    """The microversion to ask for: what is wanted, but no more than both sides have. The seed's 1.15 never existed."""
+    bound = min(highest or _HIGHEST_KNOWN, _HIGHEST_KNOWN)
+    if wanted == "latest":
+        return f"{bound[0]}.{bound[1]}"
+    major, _, minor = wanted.partition(".")
+    chosen = min((int(major), int(minor)), bound)
+    return f"{chosen[0]}.{chosen[1]}"
+
+
+def observed_from(body: Mapping[str, Any]) -> ObservedCluster:
+    """A cluster as Magnum's JSON shows it, in detail or alone."""
+    return ObservedCluster(
+        uuid=body["uuid"],
+        name=body.get("name") or "",
+        raw_status=body.get("status") or "UNKNOWN",
+        status_reason=body.get("status_reason"),
+        node_count=int(body.get("node_count") or 0),
+        master_count=int(body.get("master_count") or 0),
+        health_status=body.get("health_status"),
+        health_status_reason=body.get("health_status_reason") or None,
+        updated_at=_time(body.get("updated_at")),
+        created_at=_time(body.get("created_at")),
+        template_id=body.get("cluster_template_id"),
+        keypair=body.get("keypair"),
+        flavor=body.get("flavor_id"),
+        master_flavor=body.get("master_flavor_id"),
+        labels=body.get("labels") or {},
+        api_address=body.get("api_address"),
+        coe_version=body.get("coe_version"),
+        stack_id=body.get("stack_id"),
+        faults=body.get("faults") or {},
+    )
+
+
+def _time(words: str | None) -> datetime | None:
+    if not words:
+        return None
+    moment = datetime.fromisoformat(words)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

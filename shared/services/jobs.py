@@ -1,0 +1,131 @@
+"""What callers ask of jobs: follow them, wait for them, cancel them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from shared.domain.clusters import Cluster, Phase
+from shared.domain.jobs import Job, JobEvent, JobKind, JobState
+from shared.domain.ports import Accepted, Actor, JobFilter, Page
+from shared.errors import Conflict, FieldError, InvalidRequest, NotFound
+from shared.services.clusters import ClusterService, as_marker
+
+if TYPE_CHECKING:
+    from shared.db.uow import Database, UnitOfWork
+
+#: Seconds that a job of each kind takes where nothing was recorded yet (FACTS.md, B10: "5-10 minutes" is the usual answer).
+_USUAL_S = {JobKind.CREATE: 300.0, JobKind.RESIZE: 180.0, JobKind.DELETE: 120.0}
+_POLL_S = (0.05, 0.5)
+
+
+class JobService:
+    """Jobs of the actor's project."""
+
+    def __init__(self, database: Database, clusters: ClusterService, *, nudge: Callable[[], None]) -> None:
+        self._database = database
+        self._clusters = clusters
+        self._nudge = nudge
+        self._expected: dict[tuple[str, str], tuple[float, float]] = {}
+
+    def get(self, actor: Actor, job_id: UUID) -> Job:
+        """One job."""
+        with self._database.single() as uow:
+            job = uow.jobs.get(job_id, actor.project_id)
+        if job is None:
+            raise _no_job(job_id)
+        return job
+
+    def events(self, actor: Actor, job_id: UUID, after_seq: int = 0) -> list[JobEvent]:
+        """Its history, oldest first, after the event ``after_seq``."""
+        self.get(actor, job_id)
+        with self._database.single() as uow:
+            return uow.jobs.events(job_id, after_seq)
+
+    def wait(self, actor: Actor, job_id: UUID, seconds: float) -> Job:
+        """The job once it has ended, or as it is after ``seconds``."""
+        until = time.monotonic() + seconds
+        pause = _POLL_S[0]
+        while True:
+            job = self.get(actor, job_id)
+            left = until - time.monotonic()
+            if job.is_terminal or left <= 0:
+                return job
+            time.sleep(min(pause, left))
+            pause = min(pause * 1.3, _POLL_S[1])
+
+    def retry_after(self, job: Job) -> int:
+        """Whole seconds after which looking again makes sense: a tenth of what such jobs take, from 1 to 30."""
+        held = self._expected.get((job.region, job.kind))
+        if held is None or held[1] < time.monotonic():
+            with self._database.single() as uow:
+                known = uow.series.expected_any_s(job.region, job.kind.value)
+            held = (known if known is not None else _USUAL_S[job.kind], time.monotonic() + 60.0)
+            self._expected[(job.region, job.kind)] = held
+        return int(min(max(held[0] / 10, 1), 30))
+
+    def cancel(self, actor: Actor, job_id: UUID) -> Accepted:
+        """Withdraw a job: at once while it waits, else at its next safe point.
+
+        A create that Magnum already works on is undone by a delete of its cluster. A resize or delete that Magnum already
+        works on can't be called back: :class:`Conflict`.
+        """
+        job = self.get(actor, job_id)
+        with self._database.begin() as uow:
+            cluster = uow.clusters.by_id(job.cluster_id, lock=True)
+            fresh = uow.jobs.get(job_id, actor.project_id)
+            if cluster is None or fresh is None:
+                raise _no_job(job_id)
+            if fresh.state is JobState.CANCELLED or (fresh.cancel_requested_at and not fresh.is_terminal):
+                return Accepted(cluster, fresh, replayed=True)
+            _refuse(fresh)
+            cancelled = uow.jobs.cancel_one(job_id, reason="CANCELLED_BY_CALLER")
+            if cancelled is not None:
+                self._undo_promise(uow, cluster, cancelled)
+            elif fresh.kind is JobKind.CREATE:
+                self._clusters.delete_within(uow, actor, cluster, reason="CANCELLED_BY_CALLER")
+            else:
+                raise _too_late(fresh)
+            after = uow.jobs.get(job_id)
+            cluster = uow.clusters.by_id(cluster.id) or cluster
+        self._nudge()
+        return Accepted(cluster, after or fresh)
+
+    def _undo_promise(self, uow: UnitOfWork, cluster: Cluster, job: Job) -> None:
+        if job.kind is JobKind.CREATE:
+            uow.clusters.never_made(cluster.id, "CANCELLED", "The creation was cancelled before Magnum was asked.")
+            return
+        others = [other for other in uow.jobs.active_of(cluster.id) if other.kind is JobKind.RESIZE]
+        wanted = others[-1].params["node_count"] if others else job.params.get("from", cluster.node_count)
+        idle = not uow.jobs.active_of(cluster.id)
+        uow.clusters.want(cluster.id, phase=Phase.READY if idle else cluster.phase, node_count=wanted)
+
+    def list(self, actor: Actor, where: JobFilter, *, limit: int, marker: str | None) -> Page[Job]:
+        """The project's jobs, newest first, after ``marker``."""
+        after = as_marker(marker)
+        with self._database.single() as uow:
+            if after and uow.jobs.get(after, actor.project_id) is None:
+                words = f"{marker!r} is not the id of a job in this list."
+                raise InvalidRequest(words, errors=[FieldError("marker", "exists", words)])
+            items = uow.jobs.select(actor.project_id, where, limit=limit + 1, after=after)
+        return Page(items[:limit], str(items[limit - 1].id) if len(items) > limit else None)
+
+
+def _no_job(job_id: UUID) -> NotFound:
+    return NotFound(f"The project has no job {str(job_id)!r}.", reason="JOB_NOT_FOUND")
+
+
+def _refuse(job: Job) -> None:
+    if job.is_terminal:
+        msg = f"The job has ended: {job.state}."
+        raise Conflict(msg, reason="JOB_ENDED")
+    if job.kind is JobKind.DELETE:
+        msg = "A delete can't be cancelled: what was pending on the cluster has already been withdrawn for it."
+        raise Conflict(msg, reason="NOT_CANCELLABLE")
+
+
+def _too_late(job: Job) -> Conflict:
+    msg = f"The {job.kind} is with Magnum already, which can't call it back."
+    return Conflict(msg, reason="NOT_CANCELLABLE", hint="Ask for the node count you want instead; it waits its turn.")

@@ -1,0 +1,323 @@
+"""What a worker does with a job it was pointed at: take the lease, look, make the one call, write, be free.
+
+Between the look and the call stands a mark in the row (``intent_at``): whoever finds the mark later knows that the call may
+have been made, and looks for its effect until a grace has passed, instead of making it again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID, uuid4
+
+from shared.domain.clusters import (
+    LABEL_CLUSTER,
+    LABEL_JOB,
+    Cluster,
+    ClusterSpec,
+    MagnumStatus,
+    ObservedCluster,
+    Phase,
+    Scope,
+)
+from shared.domain.jobs import Job, JobError, JobKind, JobState
+from shared.domain.lifecycle import baseline_of
+from shared.domain.ports import Announcer, Clock, Cloud, CloudGateway
+from shared.domain.reasons import classify
+from shared.errors import CloudBeingWritten, CloudError, CloudRejected, CloudThrottled, LeaseLost
+from shared.observability.logging import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from shared.db.uow import Database
+    from shared.settings import EngineSettings
+
+log = get_logger(__name__)
+
+#: How soon to look again for a create whose answer was lost, and at a cluster that is busy.
+_LOOK_AGAIN_S = 2.0
+_BUSY_S = 5.0
+_FIRST_LOOK_S = {JobKind.CREATE: 45.0, JobKind.RESIZE: 20.0, JobKind.DELETE: 2.0}
+
+
+class Runner:
+    """Runs jobs' calls. One instance serves all threads of a worker."""
+
+    def __init__(
+        self,
+        database: Database,
+        cloud: Cloud,
+        clock: Clock,
+        announcer: Announcer,
+        *,
+        engine: EngineSettings,
+        owner: str,
+        backoff_s: Callable[[int], float],
+    ) -> None:
+        self._database = database
+        self._cloud = cloud
+        self._clock = clock
+        self._announcer = announcer
+        self._engine = engine
+        self._owner = owner
+        self._backoff_s = backoff_s
+
+    def run(self, job_id: UUID) -> Job | None:
+        """Take the job if it is due and free, and bring it one call further; None where there was nothing to take."""
+        with self._database.begin() as uow:
+            job = uow.jobs.claim(job_id, owner=self._owner, token=uuid4(), ttl_s=self._engine.lease_ttl_s)
+            if job is None:
+                return None
+            cluster = uow.clusters.by_id(job.cluster_id)
+            uow.scopes.ensure(Scope(job.region, job.project_id))
+        if cluster is None:  # the foreign key forbids it
+            return None
+        log.info("job.claimed", job_id=str(job.id), kind=job.kind.value, cluster=cluster.name, attempt=job.attempts)
+        try:
+            after = self._step(job, cluster)
+        except LeaseLost:
+            log.warning("job.lease_lost", job_id=str(job.id))
+            return None
+        except CloudError as exc:
+            after = self._after_error(job, cluster, exc)
+        if after is not None and after.is_terminal:
+            self._announcer.finished(after)
+        return after
+
+    def _step(self, job: Job, cluster: Cluster) -> Job:
+        gateway = self._cloud.gateway(cluster.scope)
+        if job.kind is JobKind.CREATE:
+            return self._create(job, cluster, gateway)
+        if job.kind is JobKind.RESIZE:
+            return self._resize(job, cluster, gateway)
+        return self._delete(job, cluster, gateway)
+
+    # -- create ---------------------------------------------------------------------------------------------------
+
+    def _create(self, job: Job, cluster: Cluster, gateway: CloudGateway) -> Job:
+        name = cluster.magnum_name or cluster.name
+        existing = gateway.find(name)
+        if existing is not None:
+            return self._created(job, cluster, existing.uuid, adopted=True)
+        if job.intent_at is not None and self._within_grace(job):
+            return self._later(job, _LOOK_AGAIN_S, "looking_for_lost_answer", forget_intent=False, count=False)
+        if job.cancel_requested_at is not None:
+            return self._end_unmade(job, cluster, JobState.CANCELLED, None, job.cancel_reason or "CANCELLED")
+        spec = ClusterSpec(
+            name=name,
+            template=cluster.template_id,
+            node_count=job.params.get("node_count", cluster.node_count),
+            master_count=cluster.master_count,
+            keypair=cluster.keypair,
+            labels={**cluster.labels, LABEL_JOB: str(job.id), LABEL_CLUSTER: str(cluster.id)},
+            options=cluster.options,
+        )
+        job = self._intend(job, {})
+        uuid = gateway.create(spec)
+        return self._created(job, cluster, uuid, adopted=False)
+
+    def _created(self, job: Job, cluster: Cluster, uuid: str, *, adopted: bool) -> Job:
+        with self._database.begin() as uow:
+            fresh = uow.clusters.by_id(cluster.id, lock=True)
+            uow.clusters.bind(cluster.id, uuid)
+            step = "adopted" if adopted else "submitted"
+            now_job = uow.jobs.get(job.id)
+            if now_job is not None and now_job.cancel_requested_at is not None:
+                after = uow.jobs.finish(job, JobState.CANCELLED, result={"reason": now_job.cancel_reason, "magnum_uuid": uuid})
+                uow.jobs.record([(job.id, "cancelled", after.state.value, {"magnum_uuid": uuid, "found": step})])
+                return after
+            after = uow.jobs.release_converging(job, look_after_s=_FIRST_LOOK_S[JobKind.CREATE])
+            if fresh is not None and fresh.phase is Phase.PENDING:
+                uow.clusters.set_phase(cluster.id, Phase.PROVISIONING)
+            uow.jobs.record([(job.id, step, after.state.value, {"magnum_uuid": uuid})])
+            uow.scopes.wake(cluster.scope, within_s=self._engine.tick_min_s)
+        log.info("job.submitted", job_id=str(job.id), kind="create", magnum_uuid=uuid, adopted=adopted)
+        return after
+
+    def _end_unmade(
+        self, job: Job, cluster: Cluster, state: JobState, error: Mapping[str, object] | None, reason: str
+    ) -> Job:
+        with self._database.begin() as uow:
+            uow.clusters.by_id(cluster.id, lock=True)
+            if state is JobState.FAILED:
+                uow.clusters.never_made(cluster.id, reason, str((error or {}).get("detail", "")))
+            after = uow.jobs.finish(job, state, error=error, result=None if error else {"reason": reason})
+            uow.jobs.record([(job.id, state.value, state.value, dict(error or {"reason": reason}))])
+        return after
+
+    # -- resize ---------------------------------------------------------------------------------------------------
+
+    def _resize(self, job: Job, cluster: Cluster, gateway: CloudGateway) -> Job:
+        if cluster.magnum_uuid is None:
+            words = cluster.reason_detail or "The cluster was never made."
+            return self._fail(job, cluster, JobError(cluster.reason or "CLUSTER_NOT_MADE", words), touch_phase=False)
+        if job.cancel_requested_at is not None and job.intent_at is None:
+            return self._end_cancelled(job)
+        observed = gateway.get(cluster.magnum_uuid)
+        if observed is None:
+            if cluster.first_seen_at is None and self._within(cluster.created_at, timedelta(minutes=5)):
+                return self._later(job, _BUSY_S, "waiting_to_appear", forget_intent=True, count=False)
+            return self._fail(job, cluster, JobError("CLUSTER_GONE", "Magnum has no such cluster any more."))
+        status = observed.status
+        if status in {MagnumStatus.CREATE_FAILED, MagnumStatus.DELETE_IN_PROGRESS, MagnumStatus.DELETE_FAILED}:
+            words = f"Magnum does not resize a cluster in {observed.raw_status}. {observed.status_reason or ''}".strip()
+            return self._fail(job, cluster, JobError(observed.raw_status, words), touch_phase=False)
+        if status.in_progress or status is MagnumStatus.UNKNOWN:
+            # Magnum accepts a resize now and drops it without a word: wait.
+            return self._later(job, _BUSY_S, f"waiting_for_{observed.raw_status.lower()}", forget_intent=True, count=False)
+        return self._resize_now(job, cluster, gateway, observed)
+
+    def _resize_now(self, job: Job, cluster: Cluster, gateway: CloudGateway, observed: ObservedCluster) -> Job:
+        wanted = int(job.params["node_count"])
+        counts = list(gateway.worker_counts(observed.uuid).values())
+        default, others = (counts[0], sum(counts[1:])) if counts else (observed.node_count, 0)
+        params = {**job.params, "target_total": wanted + others}
+        if default == wanted and observed.status.complete and job.intent_at is None:
+            with self._database.begin() as uow:
+                uow.clusters.by_id(cluster.id, lock=True)
+                after = uow.jobs.finish(job, JobState.SUCCEEDED, result={"node_count": wanted + others, "changed": False})
+                uow.jobs.record([(job.id, "succeeded", "succeeded", {"changed": False})])
+                uow.clusters.set_phase(cluster.id, Phase.READY)
+            return after
+        job = self._intend(job, baseline_of(observed))
+        gateway.resize(observed.uuid, wanted)
+        return self._submitted(job, cluster, params)
+
+    # -- delete ---------------------------------------------------------------------------------------------------
+
+    def _delete(self, job: Job, cluster: Cluster, gateway: CloudGateway) -> Job:
+        uuid = cluster.magnum_uuid
+        if uuid is None:
+            found = gateway.find(cluster.magnum_name) if cluster.magnum_name else None
+            if found is None:
+                return self._deleted(job, cluster, existed=False)
+            uuid = found.uuid
+            with self._database.begin() as uow:
+                uow.clusters.bind(cluster.id, uuid)
+        observed = gateway.get(uuid)
+        if observed is None:
+            if cluster.first_seen_at is None and self._within(cluster.updated_at, timedelta(seconds=60)):
+                # Accepted moments ago and never seen yet: the conductor may be about to write it.
+                return self._later(job, _LOOK_AGAIN_S, "waiting_to_appear", forget_intent=True, count=False)
+            return self._deleted(job, cluster, existed=cluster.first_seen_at is not None)
+        if observed.status is not MagnumStatus.DELETE_IN_PROGRESS:
+            job = self._intend(job, baseline_of(observed))
+            gateway.delete(uuid)
+        return self._submitted(job, cluster, job.params, seen=observed)
+
+    def _deleted(self, job: Job, cluster: Cluster, *, existed: bool) -> Job:
+        with self._database.begin() as uow:
+            uow.clusters.by_id(cluster.id, lock=True)
+            after = uow.jobs.finish(job, JobState.SUCCEEDED, result={"deleted": True, "existed": existed})
+            uow.jobs.record([(job.id, "succeeded", "succeeded", {"existed": existed})])
+            uow.series.close_usage([cluster.id])
+            uow.clusters.mark_deleted([cluster.id])
+        return after
+
+    # -- parts ----------------------------------------------------------------------------------------------------
+
+    def _intend(self, job: Job, baseline: Mapping[str, object]) -> Job:
+        with self._database.begin() as uow:
+            return uow.jobs.declare_intent(job, ttl_s=self._engine.lease_ttl_s, baseline=baseline)
+
+    def _submitted(
+        self, job: Job, cluster: Cluster, params: Mapping[str, object], *, seen: ObservedCluster | None = None
+    ) -> Job:
+        with self._database.begin() as uow:
+            uow.clusters.by_id(cluster.id, lock=True)
+            if seen is not None:
+                uow.clusters.seen(cluster.id, seen.raw_status)
+            after = uow.jobs.release_converging(job, look_after_s=_FIRST_LOOK_S[job.kind], params=params)
+            uow.jobs.record([(job.id, "submitted", after.state.value, {"baseline": job.baseline})])
+            uow.scopes.wake(cluster.scope, within_s=self._engine.tick_min_s)
+        log.info("job.submitted", job_id=str(job.id), kind=job.kind.value, magnum_uuid=cluster.magnum_uuid)
+        return after
+
+    def _later(self, job: Job, after_s: float, step: str, *, forget_intent: bool, count: bool = True) -> Job:
+        if job.deadline_at is not None and self._clock.now() > job.deadline_at:
+            error = JobError("DEADLINE", f"The job's time ran out while it was {step.replace('_', ' ')}.").as_dict()
+            with self._database.begin() as uow:
+                after = uow.jobs.finish(job, JobState.FAILED, error=error)
+                uow.jobs.record([(job.id, "failed", "failed", error)])
+            return after
+        with self._database.begin() as uow:
+            waited_for = uow.jobs.last_wait(job.id)
+            after = uow.jobs.release_queued(job, after_s=after_s, step=step, forget_intent=forget_intent, count=count)
+            if waited_for != step:  # a wait of many looks is one step of the history
+                uow.jobs.record([(job.id, step, after.state.value, {"after_s": round(after_s, 1)})])
+        return after
+
+    def _end_cancelled(self, job: Job) -> Job:
+        with self._database.begin() as uow:
+            after = uow.jobs.finish(job, JobState.CANCELLED, result={"reason": job.cancel_reason})
+            uow.jobs.record([(job.id, "cancelled", "cancelled", {"reason": job.cancel_reason})])
+        return after
+
+    def _fail(self, job: Job, cluster: Cluster, error: JobError, *, touch_phase: bool = True) -> Job:
+        with self._database.begin() as uow:
+            uow.clusters.by_id(cluster.id, lock=True)
+            after = uow.jobs.finish(job, JobState.FAILED, error=error.as_dict())
+            uow.jobs.record([(job.id, "failed", "failed", error.as_dict())])
+            if touch_phase:
+                uow.clusters.set_phase(cluster.id, Phase.FAILED, error.reason, error.detail)
+        log.info("job.failed", job_id=str(job.id), kind=job.kind.value, reason=error.reason)
+        return after
+
+    def _after_error(self, job: Job, cluster: Cluster, exc: CloudError) -> Job | None:
+        log.warning(
+            "job.cloud_error",
+            job_id=str(job.id),
+            kind=job.kind.value,
+            reason=exc.reason,
+            detail=exc.detail,
+            upstream_request_id=exc.upstream_request_id,
+            executed=exc.executed,
+        )
+        try:
+            if exc.retryable or exc.executed is None:
+                return self._retry(job, cluster, exc)
+            return self._refused(job, cluster, exc)
+        except LeaseLost:
+            log.warning("job.lease_lost", job_id=str(job.id))
+            return None
+
+    def _retry(self, job: Job, cluster: Cluster, exc: CloudError) -> Job:
+        if job.attempts >= self._engine.max_attempts and exc.executed is not None:
+            return self._refused(job, cluster, exc)
+        wait = self._backoff_s(job.attempts)
+        if isinstance(exc, CloudThrottled) and exc.retry_after_s:
+            wait = max(wait, exc.retry_after_s)
+        if exc.executed is None or isinstance(exc, CloudBeingWritten):
+            wait = _LOOK_AGAIN_S
+        with self._database.begin() as uow:
+            after = uow.jobs.release_queued(
+                job, after_s=wait, step=exc.reason.lower(), forget_intent=exc.executed is False
+            )
+            detail = {**_error_of(exc, job.kind).as_dict(), "after_s": round(wait, 1), "executed": exc.executed}
+            uow.jobs.record([(job.id, "retry", after.state.value, detail)])
+        return after
+
+    def _refused(self, job: Job, cluster: Cluster, exc: CloudError) -> Job:
+        error = _error_of(exc, job.kind)
+        if job.kind is JobKind.CREATE and cluster.magnum_uuid is None:
+            return self._end_unmade(job, cluster, JobState.FAILED, error.as_dict(), error.reason)
+        # The cluster is as it was: what it is, inventory and ticks say. Only the wish failed.
+        return self._fail(job, cluster, error, touch_phase=job.kind is JobKind.DELETE)
+
+    def _within_grace(self, job: Job) -> bool:
+        return job.intent_at is not None and self._within(
+            job.intent_at, timedelta(seconds=self._engine.lost_answer_grace_s)
+        )
+
+    def _within(self, since: datetime, span: timedelta) -> bool:
+        return self._clock.now() - since < span
+
+
+def _error_of(exc: CloudError, kind: JobKind) -> JobError:
+    reason, hint = exc.reason, exc.hint
+    if isinstance(exc, CloudRejected) and exc.reason == "CLOUD_REJECTED":
+        known = classify(kind, exc.detail)
+        if known.hint and known.reason not in {"CREATE_FAILED", "UPDATE_FAILED", "DELETE_FAILED"}:
+            reason, hint = known.reason, known.hint
+    return JobError(reason, exc.detail, hint, exc.upstream_request_id, exc.upstream_status)
