@@ -1,0 +1,1 @@
+"""What runs the system outside a test: the local launcher and the files for production-like use."""
