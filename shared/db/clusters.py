@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from shared.db.rows import CLUSTER_COLUMNS, JOB_COLUMNS, as_json, cluster_from, job_from
 from shared.domain.clusters import Cluster, ObservedCluster, Phase, Scope
-from shared.domain.jobs import Job
+from shared.domain.jobs import Job, JobKind
 from shared.domain.ports import ClusterFilter
 
 _OBSERVED = """status = x.status, status_reason = x.status_reason, health_status = x.health_status,
@@ -164,6 +164,20 @@ class ClusterRepository:
             {"id": cluster_id, "reason": reason, "detail": detail},
         )
 
+    def job_failed(self, job: Job) -> None:
+        """A job ended without a worker to say so: the cluster shows why."""
+        error = job.error or {}
+        if job.kind is JobKind.CREATE:
+            self._connection.execute(
+                text(
+                    "UPDATE clusters SET phase = 'Failed', reason = :reason, reason_detail = :detail,"
+                    " live = magnum_uuid IS NOT NULL, updated_at = now() WHERE id = :id"
+                ),
+                {"id": job.cluster_id, "reason": error.get("reason"), "detail": error.get("detail")},
+            )
+        else:
+            self.set_phase(job.cluster_id, Phase.FAILED, error.get("reason"), error.get("detail"))
+
     def mark_deleted(self, cluster_ids: Sequence[UUID]) -> None:
         """They are gone from Magnum by our doing."""
         self._connection.execute(
@@ -221,12 +235,15 @@ class ClusterRepository:
             {"region": scope.region, "project": scope.project_id, "uuids": list(uuids)},
         )
 
-    def converging_due(self, scope: Scope, *, limit: int) -> list[tuple[Job, Cluster]]:
-        """Jobs whose cluster should be looked at by itself now, longest overdue first; those past their deadline lead."""
+    def converging_due(self, scope: Scope, *, limit: int, everyone: bool) -> list[tuple[Job, Cluster]]:
+        """Jobs whose cluster should be looked at by itself now: past their deadline first, then longest unseen.
+
+        ``everyone``: also those whose time to be looked at has not come.
+        """
         return self._pairs(
-            "j.region = :region AND j.project_id = :project AND (j.look_at <= now() OR j.deadline_at <= now())"
-            " ORDER BY (j.deadline_at <= now()) DESC, j.look_at LIMIT :limit",
-            {"region": scope.region, "project": scope.project_id, "limit": limit},
+            "j.region = :region AND j.project_id = :project AND (:everyone OR j.look_at <= now() OR j.deadline_at <= now())"
+            " ORDER BY (j.deadline_at <= now()) DESC, coalesce(c.observed_at, j.submitted_at) LIMIT :limit",
+            {"region": scope.region, "project": scope.project_id, "limit": limit, "everyone": everyone},
         )
 
     def _pairs(self, condition: str, values: Mapping[str, Any]) -> list[tuple[Job, Cluster]]:
@@ -300,6 +317,12 @@ class ClusterRepository:
             },
         ).first()
         return row is not None
+
+    def revive(self, cluster_id: UUID) -> None:
+        """A cluster taken for deleted showed up in Magnum after all."""
+        self._connection.execute(
+            text("UPDATE clusters SET deleted_at = NULL, updated_at = now() WHERE id = :id"), {"id": cluster_id}
+        )
 
     def counts(self) -> list[tuple[str, int]]:
         """Live clusters by phase."""

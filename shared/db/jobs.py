@@ -78,6 +78,17 @@ class JobRepository:
         ).mappings()
         return [job_from(row) for row in rows]
 
+    def active_kinds(self, cluster_ids: Sequence[UUID]) -> dict[UUID, JobKind]:
+        """Of each cluster that has unfinished jobs, the kind of the first."""
+        rows = self._connection.execute(
+            text(
+                "SELECT DISTINCT ON (cluster_id) cluster_id, kind FROM jobs WHERE cluster_id = ANY(CAST(:ids AS uuid[]))"
+                " AND state IN ('queued', 'running', 'converging') ORDER BY cluster_id, seq"
+            ),
+            {"ids": list(cluster_ids)},
+        )
+        return {row[0]: JobKind(row[1]) for row in rows}
+
     def latest_of(self, cluster_ids: Sequence[UUID]) -> dict[UUID, Job]:
         """Of each cluster, the job that acts or waits first, else the last one that ended."""
         rows = self._connection.execute(
@@ -108,6 +119,14 @@ class JobRepository:
             )
         )
         return [(row[0], row[1], row[2]) for row in rows]
+
+    def stalled(self) -> int:
+        """How many converging jobs wait for a cluster that shows no change."""
+        return int(
+            self._connection.execute(
+                text("SELECT count(*) FROM jobs WHERE state = 'converging' AND condition = 'stalled'")
+            ).scalar_one()
+        )
 
     def oldest_due_s(self) -> float:
         """Age in seconds of the job that has waited longest past its due time for a worker; 0 where none waits."""
@@ -343,16 +362,17 @@ class JobRepository:
 
     # -- ticks --------------------------------------------------------------------------------------------------------
 
-    def converging_counts(self, scope: Scope) -> dict[JobKind, int]:
-        """How many jobs of each kind the scope's cloud works on."""
+    def converging_counts(self, scope: Scope) -> tuple[dict[JobKind, int], datetime | None]:
+        """How many jobs of each kind the scope's cloud works on, and when the oldest of them was submitted."""
         rows = self._connection.execute(
             text(
-                "SELECT kind, count(*) FROM jobs WHERE state = 'converging' AND region = :region AND project_id = :project"
-                " GROUP BY kind"
+                "SELECT kind, count(*), min(submitted_at) FROM jobs WHERE state = 'converging' AND region = :region"
+                " AND project_id = :project GROUP BY kind"
             ),
             {"region": scope.region, "project": scope.project_id},
-        )
-        return {JobKind(row[0]): row[1] for row in rows}
+        ).all()
+        oldest = min((row[2] for row in rows if row[2] is not None), default=None)
+        return {JobKind(row[0]): row[1] for row in rows}, oldest
 
     def settle(self, rows: Sequence[Mapping[str, Any]]) -> list[Job]:
         """Write what a tick decided about converging jobs, those still as they were when it looked; the moved ones.

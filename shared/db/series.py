@@ -110,7 +110,18 @@ class SeriesRepository:
 
     # -- series ---------------------------------------------------------------------------------------------------
 
-    def sample_metrics(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, float]) -> int:
+    def turn(self, name: str, *, every_s: float) -> bool:
+        """Whether a periodic sample is due; of several callers at once, one gets True."""
+        row = self._connection.execute(
+            text(
+                "INSERT INTO series_state AS s (name, done_until) VALUES (:name, now()) ON CONFLICT (name) DO UPDATE"
+                " SET done_until = now() WHERE s.done_until <= now() - make_interval(secs => :every) RETURNING 1"
+            ),
+            {"name": name, "every": every_s},
+        ).first()
+        return row is not None
+
+    def sample_metrics(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, Any]) -> int:
         """One row per live cluster that Magnum has shown: counts, and modelled watts and cost per hour.
 
         ``rates``: flavor, watts, price_per_hour of one node. Where a sample of the same moment is there, nothing is added.
@@ -136,7 +147,7 @@ class SeriesRepository:
         )
         return result.rowcount
 
-    def roll_costs(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, float], *, step_s: float) -> int:
+    def roll_costs(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, Any], *, step_s: float) -> int:
         """Continue cluster_costs from where it is complete up to now: node-seconds and kWh per cluster and role.
 
         The row in series_state is held meanwhile, so spans neither overlap nor leave a gap, whoever calls and how often.

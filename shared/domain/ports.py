@@ -127,13 +127,29 @@ class Cloud(Protocol):
         """Whether some credential reaches this project. Raises CloudUnavailable where Keystone does not answer."""
         ...
 
+    def own_scope(self) -> Scope:
+        """The service's own project."""
+        ...
+
+    def project_of(self, application_credential_id: str, secret: str) -> str:
+        """The project that an application credential belongs to. Raises CloudAuthFailed where Keystone refuses it."""
+        ...
+
+    def forget(self, scope: Scope) -> None:
+        """The scope's credentials changed."""
+        ...
+
     def ping(self) -> dict[str, str]:
         """State of each service that the catalog names, for /health: "up", or what went wrong."""
         ...
 
 
 class Dispatcher(Protocol):
-    """Hints to workers. Losing one costs time, never work."""
+    """Hints to workers. Losing one costs time, never work. Each call raises Unavailable where the broker is away."""
+
+    def waiting(self) -> int:
+        """How many hints about jobs wait in the broker."""
+        ...
 
     def send_job(self, job: Job) -> None:
         """Tell a worker that this job is due."""

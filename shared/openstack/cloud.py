@@ -50,6 +50,10 @@ class OpenStackCloud:
         self._sessions.forget(scope)
         self._verdicts.pop(scope, None)
 
+    def project_of(self, application_credential_id: str, secret: str) -> str:
+        """The project that an application credential belongs to."""
+        return self._sessions.project_of(application_credential_id, secret)
+
     def own_scope(self) -> Scope:
         """The service's own project."""
         session = self._sessions.own()

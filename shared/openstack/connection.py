@@ -101,19 +101,29 @@ class Sessions:
                 self._refused[scope] = time.monotonic() + _REFUSAL_TTL_S
             raise error from exc
 
+    def project_of(self, application_credential_id: str, secret: str) -> str:
+        """Sign in with an application credential, once, and tell its project."""
+        plugin = v3.ApplicationCredential(
+            self.settings.auth_url,
+            application_credential_id=application_credential_id,
+            application_credential_secret=secret,
+        )
+        try:
+            return self._new(plugin).get_project_id() or ""
+        except ksa.ClientException as exc:
+            raise translate(exc, mutating=False) from exc
+
     def own(self) -> Session:
         """A session of the service's user in its own project, for questions about the cloud itself."""
-        settings = self.settings
         held = getattr(self._local, "own", None)
         if held is None:
             held = self._new(self._own_plugin())
             self._local.own = held
         session: Session = held
-        if settings.auth_url:
-            try:
-                session.get_token()
-            except ksa.ClientException as exc:
-                raise translate(exc, mutating=False) from exc
+        try:
+            session.get_token()
+        except ksa.ClientException as exc:
+            raise translate(exc, mutating=False) from exc
         return session
 
     def _own_plugin(self) -> BaseIdentityPlugin:

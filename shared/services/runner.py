@@ -235,7 +235,7 @@ class Runner:
         return after
 
     def _later(self, job: Job, after_s: float, step: str, *, forget_intent: bool, count: bool = True) -> Job:
-        if job.deadline_at is not None and self._clock.now() > job.deadline_at:
+        if self._is_late(job) and job.kind is not JobKind.CREATE:  # a create may have left a cluster: it looks to the end
             error = JobError("DEADLINE", f"The job's time ran out while it was {step.replace('_', ' ')}.").as_dict()
             with self._database.begin() as uow:
                 after = uow.jobs.finish(job, JobState.FAILED, error=error)
@@ -283,7 +283,7 @@ class Runner:
             return None
 
     def _retry(self, job: Job, cluster: Cluster, exc: CloudError) -> Job:
-        if job.attempts >= self._engine.max_attempts and exc.executed is not None:
+        if (job.attempts >= self._engine.max_attempts or self._is_late(job)) and exc.executed is not None:
             return self._refused(job, cluster, exc)
         wait = self._backoff_s(job.attempts)
         if isinstance(exc, CloudThrottled) and exc.retry_after_s:
@@ -304,6 +304,9 @@ class Runner:
             return self._end_unmade(job, cluster, JobState.FAILED, error.as_dict(), error.reason)
         # The cluster is as it was: what it is, inventory and ticks say. Only the wish failed.
         return self._fail(job, cluster, error, touch_phase=job.kind is JobKind.DELETE)
+
+    def _is_late(self, job: Job) -> bool:
+        return job.deadline_at is not None and self._clock.now() > job.deadline_at
 
     def _within_grace(self, job: Job) -> bool:
         return job.intent_at is not None and self._within(

@@ -1,0 +1,133 @@
+"""The only place where objects are wired: settings in, container out. Nothing here opens a connection."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from shared.db import migrate
+from shared.db.engine import make_engine
+from shared.db.notify import Listener, Nudger
+from shared.db.uow import Database
+from shared.domain.jobs import Job
+from shared.domain.ports import Announcer, Clock, Cloud, Dispatcher
+from shared.observability.broker import BrokerProbe
+from shared.openstack.cloud import OpenStackCloud
+from shared.openstack.retry import backoff_s
+from shared.services.catalogs import Catalogs
+from shared.services.clusters import ClusterService
+from shared.services.converge import Converger
+from shared.services.credentials import Credentials, CredentialService, Vault
+from shared.services.health import HealthService
+from shared.services.inventory import Inventory
+from shared.services.jobs import JobService
+from shared.services.metering import MeteringService
+from shared.services.relay import Relay
+from shared.services.runner import Runner
+from shared.services.upkeep import Upkeep
+from shared.settings import Settings, current
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Aware UTC."""
+        return datetime.now(UTC)
+
+
+class Silent:
+    """An announcer for where nobody watches."""
+
+    def finished(self, job: Job) -> None:
+        """Says nothing."""
+
+
+@dataclass(frozen=True)
+class Container:
+    """The product, wired. Workers also need :meth:`runner` and the others that take a broker's side."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    cloud: Cloud
+    clusters: ClusterService
+    jobs: JobService
+    health: HealthService
+    metering: MeteringService
+    credentials: CredentialService
+    upkeep: Upkeep
+    announcer: Announcer
+
+    def announcing(self, announcer: Announcer) -> "Container":
+        """The same with somebody who tells of jobs' ends."""
+        return replace(self, announcer=announcer)
+
+    def runner(self) -> Runner:
+        """Runs jobs' calls."""
+        return Runner(
+            self.database,
+            self.cloud,
+            self.clock,
+            self.announcer,
+            engine=self.settings.engine,
+            owner=self.settings.instance,
+            backoff_s=backoff_s,
+        )
+
+    def converger(self) -> Converger:
+        """Runs ticks."""
+        return Converger(self.database, self.cloud, self.clock, self.announcer, engine=self.settings.engine)
+
+    def inventory(self) -> Inventory:
+        """Runs inventories."""
+        return Inventory(self.database, self.cloud, self.clock, self.clusters, engine=self.settings.engine)
+
+    def relay(self, dispatcher: Dispatcher) -> Relay:
+        """Sends hints."""
+        return Relay(self.database, dispatcher, self.announcer, engine=self.settings.engine)
+
+    def listener(self) -> Listener:
+        """Waits for nudges."""
+        return Listener(self.database.engine)
+
+
+def build(
+    settings: Settings | None = None,
+    *,
+    cloud: Callable[[Credentials], Cloud] | None = None,
+    clock: Clock | None = None,
+    pool_size: int | None = None,
+) -> Container:
+    """Wire everything. ``cloud`` and ``clock`` stand in for the real ones in tests."""
+    settings = settings or current()
+    clock = clock or SystemClock()
+    engine = make_engine(settings.database_url, pool_size=pool_size or max(settings.api.threads, 4))
+    database = Database(engine)
+    vault = Vault(settings.secret_key)
+    found = Credentials(database, vault)
+    the_cloud = cloud(found) if cloud else OpenStackCloud(settings.cloud, found.find)
+    region = settings.cloud.region
+    catalogs = Catalogs(the_cloud, clock, settings.api.catalog_ttl_s)
+    nudge = Nudger(engine)
+    clusters = ClusterService(
+        database, the_cloud, catalogs, clock, region=region, engine=settings.engine, nudge=nudge
+    )
+    return Container(
+        settings=settings,
+        clock=clock,
+        database=database,
+        cloud=the_cloud,
+        clusters=clusters,
+        jobs=JobService(database, clusters, nudge=nudge),
+        health=HealthService(
+            database,
+            the_cloud,
+            clock,
+            broker_ping=BrokerProbe(settings.redis_url),
+            is_migrated=lambda: migrate.current(engine) == migrate.head(),
+        ),
+        metering=MeteringService(database, the_cloud, catalogs, clock, region=region),
+        credentials=CredentialService(database, vault, the_cloud, region=region),
+        upkeep=Upkeep(database, the_cloud, engine=settings.engine),
+        announcer=Silent(),
+    )

@@ -1,0 +1,365 @@
+"""The convergence tick: one look at a scope's clouds, then every job that has arrived, failed, stalled or run late is moved.
+
+A tick never costs a call per cluster. What changed since the last tick is at the head of the list sorted by ``updated_at``;
+a deletion, which shows in no list, is asked for by itself, at growing intervals; and a list that Magnum refuses falls back to
+GETs, longest unseen first, within the same share of Magnum's time.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from shared.db.clusters import observation
+from shared.domain.clusters import Cluster, ObservedCluster, Phase, Scope
+from shared.domain.jobs import Job, JobKind, JobState
+from shared.domain.lifecycle import Fail, Limits, Resubmit, Succeed, Wait, decide, fingerprint, phase_of
+from shared.domain.pacing import Costs, Look, choose, look_again_s, next_interval
+from shared.errors import CloudBeingWritten, CloudError, CloudNotFound, LeaseLost
+from shared.observability.logging import get_logger
+from shared.observability.metrics import JOBS_FINISHED, TICK_SECONDS
+from shared.services.usage import usage_rows
+
+if TYPE_CHECKING:
+    from shared.db.clusters import ClusterRepository
+    from shared.db.scopes import ScopeRow
+    from shared.db.uow import Database
+    from shared.domain.ports import Announcer, Clock, Cloud, CloudGateway
+    from shared.settings import EngineSettings
+
+log = get_logger(__name__)
+
+#: `updated_at` has a resolution of one second, and is written a moment before it shows.
+_OVERLAP = timedelta(seconds=2)
+#: How far Magnum's clock may be from ours. What differs more is left to the GETs.
+_SKEW = timedelta(minutes=2)
+_FIRST_PAGE_MIN = 20
+_GETS_PER_TICK_MAX = 400
+_APPLY_BATCH = 500
+
+
+@dataclass
+class Seen:
+    """What a tick saw, and what that cost."""
+
+    look: Look
+    found: dict[str, ObservedCluster] = field(default_factory=dict)
+    at: dict[str, datetime] = field(default_factory=dict)
+    alone: dict[str, ObservedCluster | None] = field(default_factory=dict)
+    gets: int = 0
+    gets_s: float = 0.0
+    pages: int = 0
+    listed: int = 0
+    listed_s: float = 0.0
+    changes: int = 0
+    watermark: datetime | None = None
+    refused: str | None = None  #: why lists could not be used
+
+    @property
+    def spent_s(self) -> float:
+        """Magnum's time that the looks took, as far as it shows from here."""
+        return self.gets_s + self.listed_s
+
+
+@dataclass(frozen=True)
+class TickReport:
+    """One tick, for logs and benchmarks."""
+
+    look: str
+    in_flight: int
+    gets: int
+    pages: int
+    listed: int
+    spent_s: float
+    moved: int
+    next_in_s: float
+    took_s: float
+    refused: str | None
+
+
+class Converger:
+    """Ticks of scopes. One instance serves all threads of a worker."""
+
+    def __init__(
+        self, database: Database, cloud: Cloud, clock: Clock, announcer: Announcer, *, engine: EngineSettings
+    ) -> None:
+        self._database = database
+        self._cloud = cloud
+        self._clock = clock
+        self._announcer = announcer
+        self._engine = engine
+
+    def tick(self, scope: Scope) -> TickReport | None:
+        """One tick; None where none is due or another worker is at it."""
+        started = time.monotonic()
+        with self._database.begin() as uow:
+            row = uow.scopes.claim_tick(scope, uuid4(), ttl_s=self._engine.lease_ttl_s)
+            if row is None:
+                return None
+            counts, oldest = uow.jobs.converging_counts(scope)
+        try:
+            return self._tick(row, counts, oldest, started)
+        except LeaseLost:
+            log.warning("tick.lease_lost", project=scope.project_id)
+            return None
+        except CloudError as exc:
+            self._postpone(row, counts, exc)
+            return None
+
+    def _tick(
+        self, row: ScopeRow, counts: dict[JobKind, int], oldest: datetime | None, started: float
+    ) -> TickReport:
+        scope = row.scope
+        in_flight = sum(counts.values())
+        costs = Costs.from_dict(row.pacing)
+        look, page = choose(in_flight, costs, row.interval_s)
+        seen = Seen(look)
+        moved = 0
+        if in_flight:
+            gateway = self._cloud.gateway(scope)
+            if look is Look.NEWEST and oldest is not None:
+                self._newest(gateway, _back_to(row.watermark, oldest), seen, page, started)
+            moved += self._settle_found(row, seen)
+            moved += self._alone(gateway, row, seen, in_flight, costs, started)
+        costs = costs.learn(
+            gets=seen.gets, gets_s=seen.gets_s, pages=seen.pages, listed=seen.listed, listed_s=seen.listed_s
+        )
+        if look is Look.NEWEST and seen.refused is None:
+            costs = costs.saw_changes(seen.changes, row.interval_s)
+        with self._database.begin() as uow:
+            stalled = uow.jobs.mark_conditions(scope, stall_s=self._engine.stall_s) if in_flight else 0
+            left = sum(uow.jobs.converging_counts(scope)[0].values()) if in_flight else 0
+            after = next_interval(
+                in_flight=left,
+                spent_s=seen.spent_s,
+                share=self._engine.magnum_share,
+                minimum_s=self._engine.tick_min_s,
+                maximum_s=self._engine.tick_max_s,
+                idle_s=self._engine.tick_idle_s,
+            )
+            report = TickReport(
+                look=str(look),
+                in_flight=in_flight,
+                gets=seen.gets,
+                pages=seen.pages,
+                listed=seen.listed,
+                spent_s=round(seen.spent_s, 4),
+                moved=moved,
+                next_in_s=round(after, 3),
+                took_s=round(time.monotonic() - started, 4),
+                refused=seen.refused,
+            )
+            uow.scopes.release_tick(
+                scope, row.token, after_s=after, watermark=seen.watermark, pacing=costs.as_dict(), last=_as_dict(report)
+            )
+        TICK_SECONDS.labels(str(look)).observe(report.took_s)
+        if in_flight:
+            log.info("tick.done", project=scope.project_id, stalled=stalled, **_as_dict(report))
+        return report
+
+    # -- looking --------------------------------------------------------------------------------------------------
+
+    def _newest(self, gateway: CloudGateway, back_to: datetime, seen: Seen, page: int, started: float) -> None:
+        """Pages, latest changed first, until one reaches behind ``back_to``."""
+        limit = min(max(page, _FIRST_PAGE_MIN), self._engine.page_size)
+        marker: str | None = None
+        while time.monotonic() - started < self._engine.tick_budget_s:
+            asked = time.monotonic()
+            try:
+                items = gateway.page(limit=limit, marker=marker, newest_first=True)
+            except CloudNotFound:
+                return  # the marker went meanwhile: what is left is seen by the next tick, as the mark stays
+            except (CloudBeingWritten, CloudError) as exc:
+                if not isinstance(exc, CloudBeingWritten) and exc.retryable:
+                    raise
+                # A half-written cluster is in the list (openstack-facts.md, 1 and 2): the GETs below stand in.
+                seen.refused = exc.reason
+                return
+            finally:
+                seen.pages += 1
+                seen.listed_s += time.monotonic() - asked
+            now = self._clock.now()
+            seen.listed += len(items)
+            for item in items:
+                if item.uuid not in seen.found:
+                    seen.found[item.uuid] = item
+                    seen.at[item.uuid] = now
+            changed = [item.updated_at for item in items if item.updated_at is not None]
+            if seen.watermark is None and changed:
+                seen.watermark = max(changed)
+            seen.changes += sum(1 for moment in changed if moment > back_to)
+            if any(moment < back_to for moment in changed) or len(items) < limit:
+                return
+            marker = items[-1].uuid
+            limit = self._engine.page_size
+        # Out of time before the mark was reached: keep the old mark, so that the next tick covers the rest.
+        seen.watermark = None
+
+    def _alone(
+        self, gateway: CloudGateway, row: ScopeRow, seen: Seen, in_flight: int, costs: Costs, started: float
+    ) -> int:
+        """GETs of those whose time has come, longest overdue first, within the tick's share of Magnum's time."""
+        affordable = self._engine.magnum_share * max(row.interval_s, self._engine.tick_min_s) / costs.get_s
+        limit = int(min(max(affordable, 10), _GETS_PER_TICK_MAX))
+        if seen.look is Look.GETS:
+            limit = max(limit, in_flight)
+        with self._database.begin() as uow:
+            due = uow.clusters.converging_due(
+                row.scope, limit=limit, everyone=seen.look is Look.GETS or seen.refused is not None
+            )
+        moved = 0
+        batch: list[tuple[Job, Cluster, ObservedCluster | None, datetime]] = []
+        for job, cluster in due:
+            if cluster.magnum_uuid is None or cluster.magnum_uuid in seen.found:
+                continue
+            if time.monotonic() - started > self._engine.tick_budget_s:
+                break
+            asked = time.monotonic()
+            try:
+                observed = gateway.get(cluster.magnum_uuid)
+            except CloudBeingWritten:
+                continue
+            finally:
+                seen.gets += 1
+                seen.gets_s += time.monotonic() - asked
+            batch.append((job, cluster, observed, self._clock.now()))
+            if len(batch) >= _APPLY_BATCH:
+                moved += self._apply(row, batch)
+                batch = []
+        return moved + self._apply(row, batch)
+
+    # -- deciding and writing ---------------------------------------------------------------------------------------
+
+    def _settle_found(self, row: ScopeRow, seen: Seen) -> int:
+        moved = 0
+        uuids = list(seen.found)
+        for first in range(0, len(uuids), _APPLY_BATCH):
+            with self._database.begin() as uow:
+                pairs = uow.clusters.converging(row.scope, uuids[first : first + _APPLY_BATCH])
+            batch = [
+                (job, cluster, seen.found[cluster.magnum_uuid], seen.at[cluster.magnum_uuid])
+                for job, cluster in pairs
+                if cluster.magnum_uuid is not None
+            ]
+            moved += self._apply(row, batch)
+        return moved
+
+    def _apply(self, row: ScopeRow, batch: list[tuple[Job, Cluster, ObservedCluster | None, datetime]]) -> int:
+        if not batch:
+            return 0
+        settled: list[dict[str, Any]] = []
+        observations: list[dict[str, Any]] = []
+        usage: list[dict[str, Any]] = []
+        events: list[tuple[Any, str, str, dict[str, Any]]] = []
+        ended: dict[Any, Cluster] = {}
+        for job, cluster, observed, at in batch:
+            verdict = self._decide(job, cluster, observed, at)
+            settled.append(verdict)
+            state = JobState(verdict["state"])
+            if observed is not None:
+                active = job.kind if state in {JobState.CONVERGING, JobState.QUEUED} else None
+                arrived = state is JobState.SUCCEEDED
+                observations.append(observation(cluster, observed, at, _phase(cluster, observed, active), arrived=arrived))
+                usage += usage_rows(cluster, observed, at)
+            if verdict["progressed"] and state is JobState.CONVERGING and observed is not None:
+                seen_now = {"status": observed.raw_status, "node_count": observed.node_count}
+                events.append((job.id, "observed", state.value, seen_now))
+            if state is not JobState.CONVERGING:
+                ended[job.id] = cluster
+        with self._database.begin() as uow:
+            uow.scopes.hold_tick(row.scope, row.token)
+            uow.clusters.observe(observations)
+            moved = [job for job in uow.jobs.settle(settled) if job.state is not JobState.CONVERGING]
+            for job in moved:
+                detail = job.error or job.result or {}
+                step = "resubmitted" if job.state is JobState.QUEUED else job.state.value
+                events.append((job.id, step, job.state.value, detail))
+            uow.jobs.record(events)
+            uow.series.usage(usage)
+            done = [job for job in moved if job.state is JobState.SUCCEEDED]
+            uow.series.record_durations([job.id for job in done])
+            _end_clusters(uow.clusters, moved, ended)
+            deleted = [job.cluster_id for job in done if job.kind is JobKind.DELETE]
+            uow.clusters.mark_deleted(deleted)
+            uow.series.close_usage([*deleted, *_vanished(moved)])
+        for job in moved:
+            if job.is_terminal:
+                reason = (job.error or {}).get("reason", "")
+                JOBS_FINISHED.labels(job.kind.value, job.state.value, reason).inc()
+                self._announcer.finished(job)
+        return len(moved)
+
+    def _decide(self, job: Job, cluster: Cluster, observed: ObservedCluster | None, at: datetime) -> dict[str, Any]:
+        limits = Limits(stall_s=self._engine.stall_s)
+        decision = decide(job, observed, seen_before=cluster.first_seen_at is not None, now=at, limits=limits)
+        age = (at - (job.submitted_at or job.created_at)).total_seconds()
+        row: dict[str, Any] = {
+            "id": job.id,
+            "submitted_at": job.submitted_at,
+            "state": JobState.CONVERGING.value,
+            "step": None,
+            "condition": None,
+            "progressed": observed is not None and fingerprint(observed) != _fingerprint_of(cluster),
+            "look_after_s": look_again_s(age, gone_is_the_goal=job.kind is JobKind.DELETE),
+            "result": None,
+            "error": None,
+        }
+        match decision:
+            case Wait(condition=condition):
+                return row | {"condition": condition}
+            case Succeed(result):
+                return row | {"state": JobState.SUCCEEDED.value, "step": "succeeded", "result": result}
+            case Fail(error):
+                return row | {"state": JobState.FAILED.value, "step": "failed", "error": error.as_dict()}
+            case Resubmit(reason):
+                return row | {"state": JobState.QUEUED.value, "step": "dropped", "result": {"dropped": reason}}
+
+    def _postpone(self, row: ScopeRow, counts: dict[JobKind, int], exc: CloudError) -> None:
+        """The cloud does not answer: look again soon, and mark what is late or stalled all the same."""
+        log.warning("tick.cloud_error", project=row.scope.project_id, reason=exc.reason, detail=exc.detail)
+        after = max(self._engine.tick_min_s, min(row.interval_s * 2, self._engine.tick_max_s))
+        with self._database.begin() as uow:
+            uow.jobs.mark_conditions(row.scope, stall_s=self._engine.stall_s)
+            last = {"error": exc.reason, "detail": exc.detail, "in_flight": sum(counts.values())}
+            uow.scopes.release_tick(row.scope, row.token, after_s=after, watermark=None, pacing=row.pacing, last=last)
+
+
+def _back_to(watermark: datetime | None, oldest_submission: datetime) -> datetime:
+    """No change before this matters: it was processed, or came before anything in flight was asked for."""
+    since_asked = oldest_submission - _SKEW
+    return max(watermark - _OVERLAP, since_asked) if watermark else since_asked
+
+
+def _phase(
+    cluster: Cluster, observed: ObservedCluster, active: JobKind | None
+) -> tuple[Phase, str | None, str | None]:
+    if active is None and cluster.generation > 1 and cluster.phase is Phase.DELETING:
+        active = JobKind.DELETE
+    return phase_of(observed, active)
+
+
+def _fingerprint_of(cluster: Cluster) -> tuple[Any, ...]:
+    return (cluster.status, cluster.status_reason, cluster.observed_node_count, cluster.magnum_updated_at)
+
+
+def _vanished(moved: list[Job]) -> list[Any]:
+    return [job.cluster_id for job in moved if (job.error or {}).get("reason") == "CLUSTER_GONE"]
+
+
+def _end_clusters(clusters: ClusterRepository, moved: list[Job], ended: dict[Any, Cluster]) -> None:
+    """What a failed job says about its cluster where the observation alone does not."""
+    for job in moved:
+        if job.state is not JobState.FAILED or job.id not in ended:
+            continue
+        error = job.error or {}
+        if error.get("reason") == "CLUSTER_GONE":
+            clusters.mark_gone([job.cluster_id])
+        else:
+            clusters.set_phase(job.cluster_id, Phase.FAILED, error.get("reason"), error.get("detail"))
+
+
+def _as_dict(report: TickReport) -> dict[str, Any]:
+    return {name: getattr(report, name) for name in TickReport.__dataclass_fields__}

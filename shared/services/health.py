@@ -1,0 +1,114 @@
+"""Is the service well, can it take requests, and what does it count."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from shared.errors import KcloudError
+from shared.observability.metrics import REGISTRY
+
+if TYPE_CHECKING:
+    from shared.db.uow import Database
+    from shared.domain.ports import Clock, Cloud
+
+_PING_TTL_S = 5.0
+
+
+class HealthService:
+    """Answers for /health, /ready and /metrics. Broker and cloud are asked at most once in five seconds."""
+
+    def __init__(
+        self,
+        database: Database,
+        cloud: Cloud,
+        clock: Clock,
+        *,
+        broker_ping: Callable[[], str],
+        is_migrated: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._cloud = cloud
+        self._clock = clock
+        self._broker_ping = broker_ping
+        self._is_migrated = is_migrated
+        self._held: tuple[dict[str, str], float] = ({}, 0.0)
+        self._lock = threading.Lock()
+        self._migrated = False
+
+    def health(self) -> tuple[bool, dict[str, Any]]:
+        """State of every part. Well means: database, Keystone and Magnum answer (a broker that is away delays jobs)."""
+        states = self._states()
+        well = all(states.get(name) == "up" for name in ("database", "identity", "magnum"))
+        services = dict(states)
+        services["openstack"] = "up" if states.get("identity") == "up" else states.get("identity", "unknown")
+        return well, {
+            "status": "healthy" if well else "unhealthy",
+            "timestamp": self._clock.now(),
+            "services": services,
+        }
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether requests can be taken: the database is there with the newest schema, and tokens can be checked."""
+        database = self._database_state()
+        states = self._states()
+        checks = {
+            "database": database,
+            "schema": "current" if self._schema_is_current(database) else "not migrated",
+            "identity": states.get("identity", "unknown"),
+            "broker": states.get("broker", "unknown"),
+        }
+        fine = database == "up" and checks["schema"] == "current" and checks["identity"] == "up"
+        return fine, {"ready": fine, "timestamp": self._clock.now(), "checks": checks}
+
+    def metrics(self) -> bytes:
+        """Prometheus text: what this host's processes counted, and the whole system's state from the database."""
+        registry = CollectorRegistry()
+        jobs = Gauge("kcloud_jobs", "Jobs by kind and state (ended ones: of the last day)", ["kind", "state"], registry=registry)
+        age = Gauge("kcloud_queue_age_seconds", "How long the longest-waiting due job has waited for a worker", registry=registry)
+        clusters = Gauge("kcloud_clusters", "Live clusters by phase", ["phase"], registry=registry)
+        stalled = Gauge("kcloud_jobs_stalled", "Converging jobs whose cluster shows no change", registry=registry)
+        with self._database.begin() as uow:
+            for kind, state, count in uow.jobs.counts():
+                jobs.labels(kind, state).set(count)
+            age.set(uow.jobs.oldest_due_s())
+            for phase, count in uow.clusters.counts():
+                clusters.labels(phase).set(count)
+            stalled.set(uow.jobs.stalled())
+        return generate_latest(registry) + self._counted()
+
+    def _counted(self) -> bytes:
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(REGISTRY)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)
+        return generate_latest(registry)
+
+    def _states(self) -> dict[str, str]:
+        with self._lock:
+            held, until = self._held
+            if until > time.monotonic():
+                return held
+            states = {"database": self._database_state(), "broker": self._broker_ping()}
+            states |= self._cloud.ping()
+            self._held = (states, time.monotonic() + _PING_TTL_S)
+            return states
+
+    def _database_state(self) -> str:
+        try:
+            with self._database.single() as uow:
+                uow.jobs.now()
+        except KcloudError as exc:
+            return exc.detail
+        return "up"
+
+    def _schema_is_current(self, database: str) -> bool:
+        if not self._migrated and database == "up":
+            self._migrated = self._is_migrated()
+        return self._migrated

@@ -1,0 +1,233 @@
+"""Inventory: the whole list of a scope, in slices, so that what happens outside this system is noticed.
+
+Clusters made elsewhere become rows with ``managed: false``; clusters that vanished become ``gone``, after a GET has confirmed
+it; and a cluster that carries the mark of one of our jobs though no live row holds it (the second child of a create whose answer
+was lost, or one that appeared after its delete) is removed, by a delete job of its own.
+
+A slice is bounded in time and the slices are spaced out, so that the inventory takes its small share of Magnum's time however
+many clusters there are.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from uuid import UUID, uuid4
+
+from shared.db.clusters import observation
+from shared.domain.clusters import LABEL_CLUSTER, LABEL_JOB, Cluster, ObservedCluster, Phase, Scope
+from shared.domain.jobs import JobState
+from shared.domain.lifecycle import phase_of
+from shared.domain.ports import Actor
+from shared.errors import CloudBeingWritten, CloudError, CloudNotFound, LeaseLost
+from shared.observability.logging import get_logger
+from shared.services.usage import usage_rows
+
+if TYPE_CHECKING:
+    from shared.db.scopes import ScopeRow
+    from shared.db.uow import Database, UnitOfWork
+    from shared.domain.ports import Clock, Cloud, CloudGateway
+    from shared.services.clusters import ClusterService
+    from shared.settings import EngineSettings
+
+log = get_logger(__name__)
+
+_SLICE_S = 4.0
+_CONFIRM_PER_SLICE = 50
+
+
+@dataclass
+class Slice:
+    """One slice's findings."""
+
+    listed: int = 0
+    found: int = 0
+    gone: int = 0
+    strays: int = 0
+    spent_s: float = 0.0
+    marker: str | None = None
+    whole: bool = False
+
+
+class Inventory:
+    """Slices of inventories. One instance serves all threads of a worker."""
+
+    def __init__(
+        self, database: Database, cloud: Cloud, clock: Clock, clusters: ClusterService, *, engine: EngineSettings
+    ) -> None:
+        self._database = database
+        self._cloud = cloud
+        self._clock = clock
+        self._clusters = clusters
+        self._engine = engine
+
+    def take(self, scope: Scope) -> Slice | None:
+        """The scope's next slice; None where none is due or another worker is at it."""
+        with self._database.begin() as uow:
+            row = uow.scopes.claim_inventory(scope, uuid4(), ttl_s=self._engine.lease_ttl_s)
+            now = uow.jobs.now()
+        if row is None:
+            return None
+        started = datetime.fromisoformat(row.last["started_at"]) if row.last.get("marker") else now
+        piece = Slice(marker=row.last.get("marker"))
+        try:
+            self._walk(row, piece, started)
+        except (CloudError, LeaseLost) as exc:
+            log.warning("inventory.cloud_error", project=scope.project_id, reason=exc.reason, detail=exc.detail)
+            with self._database.begin() as uow:
+                uow.scopes.release_inventory(
+                    scope, row.token, after_s=self._engine.inventory_interval_s, last={"error": exc.reason}, whole=False
+                )
+            return None
+        between = piece.spent_s / self._engine.inventory_share
+        after = max(self._engine.inventory_interval_s, between) if piece.whole else between
+        last = {
+            "started_at": started,
+            "marker": None if piece.whole else piece.marker,
+            "listed": piece.listed,
+            "found": piece.found,
+            "gone": piece.gone,
+            "strays": piece.strays,
+        }
+        with self._database.begin() as uow:
+            uow.scopes.release_inventory(scope, row.token, after_s=after, last=last, whole=piece.whole)
+        if piece.found or piece.gone or piece.strays:
+            log.info("inventory.noticed", project=scope.project_id, found=piece.found, gone=piece.gone, strays=piece.strays)
+        return piece
+
+    def _walk(self, row: ScopeRow, piece: Slice, started: datetime) -> None:
+        gateway = self._cloud.gateway(row.scope)
+        begun = time.monotonic()
+        while time.monotonic() - begun < _SLICE_S:
+            asked = time.monotonic()
+            try:
+                items = gateway.page(limit=self._engine.page_size, marker=piece.marker)
+            except CloudNotFound:
+                piece.marker = None  # the cluster it named has gone: begin again next time
+                return
+            finally:
+                piece.spent_s += time.monotonic() - asked
+            at = self._clock.now()
+            piece.listed += len(items)
+            if items:
+                self._write(row.scope, items, at, piece)
+                piece.marker = items[-1].uuid
+            if len(items) < self._engine.page_size:
+                piece.whole = True
+                self._confirm_gone(gateway, row.scope, started, piece)
+                return
+
+    def _write(self, scope: Scope, items: list[ObservedCluster], at: datetime, piece: Slice) -> None:
+        with self._database.begin() as uow:
+            known = uow.clusters.by_uuids(scope.region, [item.uuid for item in items])
+            active = uow.jobs.active_kinds([cluster.id for cluster in known.values()])
+            observations: list[dict[str, Any]] = []
+            usage: list[dict[str, Any]] = []
+            for item in items:
+                cluster = known.get(item.uuid)
+                if cluster is None:
+                    self._unknown(uow, scope, item, piece)
+                    continue
+                if cluster.deleted_at is not None:
+                    self._stray(uow, scope, item, cluster, piece)
+                    continue
+                verdict = phase_of(item, active.get(cluster.id))
+                observations.append(observation(cluster, item, at, verdict, arrived=False))
+                usage += usage_rows(cluster, item, at)
+            uow.clusters.observe(observations)
+            uow.series.usage(usage)
+
+    def _unknown(self, uow: UnitOfWork, scope: Scope, item: ObservedCluster, piece: Slice) -> None:
+        ours = _as_uuid(item.labels.get(LABEL_CLUSTER))
+        origin = uow.clusters.by_ids([ours]).get(ours) if ours else None
+        if origin is not None and origin.project_id == scope.project_id:
+            if origin.magnum_uuid is None and origin.live:
+                return  # its create is still finding it
+            self._stray(uow, scope, item, origin, piece)
+            return
+        phase, reason, detail = phase_of(item, None)
+        row = replace(_row_for(scope, item, self._clock.now()), phase=phase, reason=reason, reason_detail=detail)
+        if uow.clusters.add_found(row):
+            piece.found += 1
+            uow.clusters.observe([observation(row, item, self._clock.now(), (phase, reason, detail), arrived=True)])
+            uow.series.usage(usage_rows(row, item, self._clock.now()))
+
+    def _stray(self, uow: UnitOfWork, scope: Scope, item: ObservedCluster, origin: Cluster, piece: Slice) -> None:
+        """A cluster of ours that should not be: remove it, and say whose twin or ghost it is."""
+        if item.status.value.startswith("DELETE_") and item.raw_status != "DELETE_FAILED":
+            return
+        if origin.magnum_uuid == item.uuid:
+            uow.clusters.revive(origin.id)
+            row = uow.clusters.by_id(origin.id, lock=True) or origin
+        else:
+            row = replace(_row_for(scope, item, self._clock.now()), managed=True, name=item.name)
+            if not uow.clusters.add_found(row):
+                return
+            uow.clusters.seen(row.id, item.raw_status)
+        actor = Actor(user_id="inventory", project_id=scope.project_id, roles=frozenset(), request_id=f"stray-{item.uuid}")
+        accepted = self._clusters.delete_within(uow, actor, row, reason="STRAY")
+        uow.jobs.record(
+            [
+                (
+                    accepted.job.id,
+                    "stray_found",
+                    JobState.QUEUED.value,
+                    {"magnum_uuid": item.uuid, "of_cluster": str(origin.id), "of_job": item.labels.get(LABEL_JOB)},
+                )
+            ]
+        )
+        piece.strays += 1
+        log.warning("inventory.stray", magnum_uuid=item.uuid, of_cluster=str(origin.id), of_job=item.labels.get(LABEL_JOB))
+
+    def _confirm_gone(self, gateway: CloudGateway, scope: Scope, started: datetime, piece: Slice) -> None:
+        with self._database.begin() as uow:
+            missing = uow.clusters.unseen_since(scope, started, limit=_CONFIRM_PER_SLICE)
+        gone: list[UUID] = []
+        for cluster in missing:
+            if cluster.magnum_uuid is None:
+                continue
+            try:
+                if gateway.get(cluster.magnum_uuid) is None:
+                    gone.append(cluster.id)
+            except CloudBeingWritten:
+                continue
+        if not gone:
+            return
+        with self._database.begin() as uow:
+            busy = uow.jobs.active_kinds(gone)
+            vanished = [cluster_id for cluster_id in gone if cluster_id not in busy]  # a job's own tick tells of the others
+            uow.clusters.mark_gone(vanished)
+            uow.series.close_usage(vanished)
+        piece.gone += len(vanished)
+
+
+def _row_for(scope: Scope, item: ObservedCluster, now: datetime) -> Cluster:
+    return Cluster(
+        id=uuid4(),
+        project_id=scope.project_id,
+        region=scope.region,
+        name=item.name,
+        magnum_name=item.name,
+        magnum_uuid=item.uuid,
+        managed=False,
+        template_id=item.template_id or "",
+        node_count=item.node_count,
+        master_count=item.master_count,
+        keypair=item.keypair,
+        flavor=item.flavor,
+        master_flavor=item.master_flavor,
+        labels=item.labels,
+        phase=Phase.READY,
+        created_at=now,
+        updated_at=now,
+        created_by=None,
+    )
+
+
+def _as_uuid(words: str | None) -> UUID | None:
+    try:
+        return UUID(words) if words else None
+    except ValueError:
+        return None

@@ -1,0 +1,139 @@
+"""What a cluster uses and costs. Quantities are stored; prices are applied when asked."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from shared.domain import rating
+from shared.domain.clusters import Scope
+from shared.errors import CloudError, FieldError, InvalidRequest, KcloudError, NotFound
+
+if TYPE_CHECKING:
+    from shared.db.uow import Database
+    from shared.domain.clusters import Cluster
+    from shared.domain.ports import Actor, Clock, Cloud
+    from shared.services.catalogs import Catalogs
+
+_LONGEST_STEPS = 10_000
+_COST_STEP_S = 60.0
+
+
+class MeteringService:
+    """Metrics and costs of the actor's project, and the sampling that feeds them."""
+
+    def __init__(self, database: Database, cloud: Cloud, catalogs: Catalogs, clock: Clock, *, region: str) -> None:
+        self._database = database
+        self._cloud = cloud
+        self._catalogs = catalogs
+        self._clock = clock
+        self._region = region
+
+    def metrics(
+        self, actor: Actor, cluster_ref: str, *, start: datetime | None, end: datetime | None, step_s: float | None
+    ) -> dict[str, Any]:
+        """The cluster's samples over [start, end), by default the last hour, averaged over steps (default a minute)."""
+        cluster = self._cluster(actor, cluster_ref)
+        begin, finish = self._window(start, end, timedelta(hours=1))
+        step = step_s or 60.0
+        if (finish - begin).total_seconds() / step > _LONGEST_STEPS:
+            words = f"The window has more than {_LONGEST_STEPS} steps of {step:g} s; ask for a longer step or a shorter window."
+            raise InvalidRequest(words, errors=[FieldError("step", "max_steps", words)])
+        with self._database.single() as uow:
+            points = uow.series.metrics(cluster.id, begin, finish, step)
+        return {"cluster_id": str(cluster.id), "start": begin, "end": finish, "step_seconds": step, "points": points}
+
+    def costs(
+        self, actor: Actor, cluster_ref: str, *, start: datetime | None, end: datetime | None
+    ) -> dict[str, Any]:
+        """Cost and energy over [start, end), by default since the cluster's first day: node-seconds times modelled rates."""
+        cluster = self._cluster(actor, cluster_ref)
+        begin, finish = self._window(start, end, None, since=cluster.created_at)
+        with self._database.single() as uow:
+            intervals = uow.series.usage_between(cluster.id, begin, finish)
+        rates = self._rates(Scope(cluster.region, cluster.project_id))
+        seconds: dict[tuple[str, str | None], float] = defaultdict(float)
+        for role, flavor, nodes, since, until in intervals:
+            seconds[(role, flavor)] += rating.node_seconds(nodes, since, until)
+        items = [_item(role, flavor, total, rates) for (role, flavor), total in sorted(seconds.items(), key=str)]
+        now_rate = sum(
+            (rates.get(flavor or "", rating.DEFAULT_RATE).price_per_hour * nodes)
+            for _, flavor, nodes, _, until in intervals
+            if until >= min(finish, self._clock.now()) - timedelta(seconds=1)
+        )
+        return {
+            "cluster_id": str(cluster.id),
+            "start": begin,
+            "end": finish,
+            "currency": rating.CURRENCY,
+            "total_cost": str(sum((item["cost"] for item in items), Decimal(0))),
+            "cost_per_hour": round(now_rate, 6),
+            "energy_kwh": round(sum(item["energy_kwh"] for item in items), 9),
+            "source": "modelled",
+            "items": [item | {"cost": str(item["cost"])} for item in items],
+        }
+
+    def sample(self, *, every_s: float) -> int:
+        """Add one sample per live cluster; how many. Two beats don't double it: one sample in ``every_s`` is made."""
+        rates = [rate.as_dict() for rate in self._known_rates().values()]
+        with self._database.begin() as uow:
+            if not uow.series.turn("cluster_metrics", every_s=every_s * 0.8):
+                return 0
+            return uow.series.sample_metrics(rates, rating.DEFAULT_RATE.as_dict())
+
+    def roll(self) -> int:
+        """Continue the cost series up to now; how many spans were added."""
+        rates = [rate.as_dict() for rate in self._known_rates().values()]
+        with self._database.begin() as uow:
+            return uow.series.roll_costs(rates, rating.DEFAULT_RATE.as_dict(), step_s=_COST_STEP_S)
+
+    def _cluster(self, actor: Actor, ref: str) -> Cluster:
+        with self._database.single() as uow:
+            cluster = uow.clusters.get(actor.project_id, ref)
+        if cluster is None:
+            msg = f"The project has no cluster {ref!r}."
+            raise NotFound(msg, reason="CLUSTER_NOT_FOUND")
+        return cluster
+
+    def _rates(self, scope: Scope) -> dict[str, rating.NodeRate]:
+        try:
+            return rating.rates_of(self._catalogs.get(scope).flavors)
+        except KcloudError:
+            return {}  # the model's default stands in; `rate` in each item says so
+
+    def _known_rates(self) -> dict[str, rating.NodeRate]:
+        try:
+            return self._rates(self._cloud.own_scope())
+        except CloudError:
+            return {}
+
+    def _window(
+        self, start: datetime | None, end: datetime | None, usual: timedelta | None, *, since: datetime | None = None
+    ) -> tuple[datetime, datetime]:
+        now = self._clock.now()
+        finish = end or now
+        begin = start or (finish - usual if usual else since or finish - timedelta(days=1))
+        if begin.tzinfo is None:
+            begin = begin.replace(tzinfo=UTC)
+        if finish.tzinfo is None:
+            finish = finish.replace(tzinfo=UTC)
+        if begin > finish or (start is not None and begin == finish):
+            words = "start must come before end."
+            raise InvalidRequest(words, errors=[FieldError("start", "before_end", words)])
+        return begin, finish
+
+
+def _item(role: str, flavor: str | None, seconds: float, rates: dict[str, rating.NodeRate]) -> dict[str, Any]:
+    rate = rates.get(flavor or "", rating.DEFAULT_RATE)
+    return {
+        "role": role,
+        "flavor": flavor,
+        "node_seconds": round(seconds, 6),
+        "cost": rating.cost(rate, seconds),
+        "energy_kwh": rating.energy_kwh(rate, seconds),
+        "price_per_node_hour": rate.price_per_hour,
+        "watts_per_node": rate.watts,
+        "rate": "flavor" if flavor in rates else "default",
+    }

@@ -1,0 +1,51 @@
+"""What keeps the tables clean and the service's own project watched. Beat calls it; twice does no harm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from shared.errors import CloudError
+from shared.observability.logging import get_logger
+
+if TYPE_CHECKING:
+    from shared.db.uow import Database
+    from shared.domain.ports import Cloud
+    from shared.settings import EngineSettings
+
+log = get_logger(__name__)
+
+_BATCHES = 5
+
+
+class Upkeep:
+    """Retention, and the scope that exists before any job does."""
+
+    def __init__(self, database: Database, cloud: Cloud, *, engine: EngineSettings) -> None:
+        self._database = database
+        self._cloud = cloud
+        self._engine = engine
+
+    def retain(self) -> dict[str, int]:
+        """Drop what is past its keeping time, in bounded batches; how many rows went."""
+        jobs = 0
+        for _ in range(_BATCHES):
+            with self._database.begin() as uow:
+                gone = uow.jobs.forget_old(days=self._engine.job_retention_days)
+            jobs += gone
+            if not gone:
+                break
+        with self._database.begin() as uow:
+            samples = uow.series.forget_old(metrics_days=self._engine.metrics_retention_days)
+        if jobs or samples:
+            log.info("upkeep.retained", jobs=jobs, samples=samples)
+        return {"jobs": jobs, "samples": samples}
+
+    def watch_own_project(self) -> None:
+        """The service's own project is inventoried from the start, not only after its first job."""
+        try:
+            scope = self._cloud.own_scope()
+        except CloudError as exc:
+            log.warning("upkeep.no_own_project", reason=exc.reason, detail=exc.detail)
+            return
+        with self._database.begin() as uow:
+            uow.scopes.ensure(scope)

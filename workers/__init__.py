@@ -1,0 +1,1 @@
+"""Celery in, service call out."""

@@ -1,0 +1,28 @@
+"""The beat table. Every entry may run twice, late or not at all: what is due is decided by rows, not by the message.
+
+Each message expires after its period, so that a worker that was away does not find a pile of them.
+"""
+
+from typing import Any
+
+from shared.settings import EngineSettings
+
+
+def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
+    """The entries for Celery's ``beat_schedule``."""
+    entries = {
+        # Stands in for the relay process: with it alone, a job waits five seconds instead of a moment.
+        "relay": ("relay.dispatch", 5.0),
+        # As often as operators want points in their graphs (MONITORING_UPDATE_INTERVAL).
+        "sample-metrics": ("maintenance.sample_metrics", engine.metrics_interval_s),
+        # Costs are exact from usage intervals whenever asked; the series is for graphs, a minute is fine enough.
+        "roll-costs": ("maintenance.roll_costs", 60.0),
+        # The service's own project must be known before its first job; cheap, and again after a database was replaced.
+        "watch-own-project": ("maintenance.watch_own_project", 60.0),
+        # Retention is counted in days.
+        "retain": ("maintenance.retain", 3600.0),
+    }
+    return {
+        name: {"task": task, "schedule": period, "options": {"expires": max(period, 5.0)}}
+        for name, (task, period) in entries.items()
+    }

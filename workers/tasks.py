@@ -1,0 +1,114 @@
+"""The tasks. Each is a few lines: what happens stands in the services.
+
+Tasks about jobs carry only the job's id and the cluster's name. All but these are kept out of the event stream, so that Flower
+shows jobs.
+"""
+
+from functools import cache
+from uuid import UUID
+
+from celery.exceptions import Ignore
+
+from shared.domain.clusters import Scope
+from shared.errors import Unavailable
+from shared.observability.broker import BrokerProbe
+from shared.observability.logging import get_logger
+from shared.services.converge import Converger
+from shared.services.inventory import Inventory
+from shared.services.relay import Relay
+from shared.services.runner import Runner
+from workers.app import MAINTENANCE, TICKS, app, container
+from workers.dispatch import CeleryDispatcher
+
+log = get_logger(__name__)
+
+
+@cache
+def _runner() -> Runner:
+    return container().runner()
+
+
+@cache
+def _converger() -> Converger:
+    return container().converger()
+
+
+@cache
+def _inventory() -> Inventory:
+    return container().inventory()
+
+
+@cache
+def relay() -> Relay:
+    """The relay of this process."""
+    return container().relay(CeleryDispatcher(app, BrokerProbe(container().settings.redis_url)))
+
+
+def _run_job(job_id: str) -> None:
+    _runner().run(UUID(job_id))
+    # The job's end is announced when it comes; until then the task stays STARTED.
+    raise Ignore
+
+
+@app.task(name="jobs.create")
+def create(job_id: str, cluster: str | None = None) -> None:  # noqa: ARG001 - shown in Flower
+    """Ask Magnum for a cluster."""
+    _run_job(job_id)
+
+
+@app.task(name="jobs.resize")
+def resize(job_id: str, cluster: str | None = None) -> None:  # noqa: ARG001
+    """Ask Magnum for another number of nodes."""
+    _run_job(job_id)
+
+
+@app.task(name="jobs.delete")
+def delete(job_id: str, cluster: str | None = None) -> None:  # noqa: ARG001
+    """Ask Magnum to remove a cluster."""
+    _run_job(job_id)
+
+
+@app.task(name="ticks.converge", queue=TICKS, send_events=False)
+def converge(region: str, project_id: str) -> None:
+    """Look at one scope, and move its jobs."""
+    _converger().tick(Scope(region, project_id))
+
+
+@app.task(name="ticks.inventory", queue=TICKS, send_events=False)
+def take_inventory(region: str, project_id: str) -> None:
+    """Take the next slice of one scope's inventory."""
+    _inventory().take(Scope(region, project_id))
+
+
+@app.task(name="relay.dispatch", queue=MAINTENANCE, send_events=False)
+def dispatch() -> None:
+    """Stand in for the relay process, should it be away."""
+    try:
+        relay().dispatch()
+    except Unavailable as exc:
+        log.warning("relay.unavailable", reason=exc.reason, detail=exc.detail)
+
+
+@app.task(name="maintenance.sample_metrics", queue=MAINTENANCE, send_events=False)
+def sample_metrics() -> None:
+    """One sample per cluster."""
+    made = container()
+    made.metering.sample(every_s=made.settings.engine.metrics_interval_s)
+
+
+@app.task(name="maintenance.roll_costs", queue=MAINTENANCE, send_events=False)
+def roll_costs() -> None:
+    """Continue the cost series."""
+    container().metering.roll()
+
+
+@app.task(name="maintenance.retain", queue=MAINTENANCE, send_events=False)
+def retain() -> None:
+    """Drop what is past its keeping time."""
+    container().upkeep.retain()
+
+
+@app.task(name="maintenance.watch_own_project", queue=MAINTENANCE, send_events=False)
+def watch_own_project() -> None:
+    """Make sure that the service's own project is inventoried."""
+    container().upkeep.watch_own_project()
