@@ -109,9 +109,7 @@ def build(
     region = settings.cloud.region
     catalogs = Catalogs(the_cloud, clock, settings.api.catalog_ttl_s)
     nudge = Nudger(engine)
-    clusters = ClusterService(
-        database, the_cloud, catalogs, clock, region=region, engine=settings.engine, nudge=nudge
-    )
+    clusters = ClusterService(database, the_cloud, catalogs, clock, region=region, engine=settings.engine, nudge=nudge)
     return Container(
         settings=settings,
         clock=clock,

@@ -6,6 +6,7 @@ generated from here.
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import quote
@@ -185,7 +186,9 @@ def load() -> Settings:
         log_format = env.str("LOG_FORMAT", "console", validate=validate.OneOf(["console", "json"]))
         env.seal()
     except EnvValidationError as exc:
-        msg = "; ".join(f"{name}: {', '.join(words)}" for name, words in exc.error_messages.items())
+        messages = exc.error_messages
+        by_name = messages.items() if isinstance(messages, Mapping) else {"": messages}.items()
+        msg = "; ".join(f"{name}: {', '.join(words)}" for name, words in by_name)
         raise ConfigurationError(msg) from exc
     return Settings(
         cloud=cloud,

@@ -35,9 +35,7 @@ class CeleryDispatcher:
         """A slice of the inventory."""
         self._send("ticks.inventory", TICKS, [scope.region, scope.project_id], {})
 
-    def _send(
-        self, name: str, queue: str, args: list[str], kwargs: dict[str, str | None], task_id: str | None = None
-    ) -> None:
+    def _send(self, name: str, queue: str, args: list[str], kwargs: dict[str, str | None], task_id: str | None = None) -> None:
         try:
             self._app.send_task(name, args=args, kwargs=kwargs, task_id=task_id, queue=queue, retry=False, ignore_result=True)
         except (KombuError, RedisError, OSError) as exc:

@@ -36,9 +36,9 @@ c AS (INSERT INTO clusters {_CLUSTER_VALUES}
 j AS (INSERT INTO jobs {_JOB_VALUES} FROM c RETURNING id, seq),
 e AS (INSERT INTO job_events (job_id, at, step, state) SELECT j.id, $19::timestamptz, 'accepted', 'queued' FROM j)
 SELECT seq FROM j
-"""  # noqa: S608 - constants only
+"""
 
-_EXECUTE = "EXECUTE kcloud_accept_create (%s)" % ", ".join(["%s"] * 22)
+_EXECUTE = f"EXECUTE kcloud_accept_create ({', '.join(['%s'] * 22)})"
 
 
 class AcceptRepository:

@@ -58,10 +58,7 @@ class ClusterRepository:
         """One cluster, also a deleted one."""
         row = (
             self._connection.execute(
-                text(
-                    f"SELECT {CLUSTER_COLUMNS} FROM clusters c WHERE c.id = :id"
-                    + (" FOR NO KEY UPDATE OF c" if lock else "")
-                ),
+                text(f"SELECT {CLUSTER_COLUMNS} FROM clusters c WHERE c.id = :id" + (" FOR NO KEY UPDATE OF c" if lock else "")),
                 {"id": cluster_id},
             )
             .mappings()
@@ -107,8 +104,7 @@ class ClusterRepository:
         return (
             self._connection.execute(
                 text(
-                    "SELECT 1 FROM clusters WHERE project_id = :project AND region = :region AND name = :name AND live"
-                    " AND managed"
+                    "SELECT 1 FROM clusters WHERE project_id = :project AND region = :region AND name = :name AND live AND managed"
                 ),
                 {"project": project_id, "region": region, "name": name},
             ).first()
@@ -148,8 +144,7 @@ class ClusterRepository:
         """What a job's own course says about the cluster."""
         self._connection.execute(
             text(
-                "UPDATE clusters SET phase = :phase, reason = :reason, reason_detail = :detail, updated_at = now()"
-                " WHERE id = :id"
+                "UPDATE clusters SET phase = :phase, reason = :reason, reason_detail = :detail, updated_at = now() WHERE id = :id"
             ),
             {"id": cluster_id, "phase": phase.value, "reason": reason, "detail": detail},
         )
@@ -262,8 +257,7 @@ class ClusterRepository:
         """Rows that hold these Magnum clusters, deleted ones too."""
         rows = self._connection.execute(
             text(
-                f"SELECT {CLUSTER_COLUMNS} FROM clusters c WHERE c.region = :region"
-                " AND c.magnum_uuid = ANY(CAST(:uuids AS text[]))"
+                f"SELECT {CLUSTER_COLUMNS} FROM clusters c WHERE c.region = :region AND c.magnum_uuid = ANY(CAST(:uuids AS text[]))"
             ),
             {"region": region, "uuids": list(uuids)},
         ).mappings()

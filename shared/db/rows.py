@@ -1,12 +1,13 @@
 """From rows to domain objects and back."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import fields
 from datetime import datetime
 from enum import Enum
 from typing import Any
 from uuid import UUID
+
+from sqlalchemy import RowMapping
 
 from shared.domain.clusters import Cluster, Phase
 from shared.domain.jobs import Job, JobEvent, JobKind, JobState
@@ -24,14 +25,14 @@ JOB_EXTRAS = """,
   (SELECT c.name FROM clusters c WHERE c.id = j.cluster_id) AS cluster_name"""
 
 
-def cluster_from(row: Mapping[str, Any], prefix: str = "") -> Cluster:
+def cluster_from(row: RowMapping, prefix: str = "") -> Cluster:
     """A cluster from a row that has CLUSTER_COLUMNS."""
     values = {name: row[prefix + name] for name in _CLUSTER}
     values["phase"] = Phase(values["phase"])
     return Cluster(**values)
 
 
-def job_from(row: Mapping[str, Any]) -> Job:
+def job_from(row: RowMapping) -> Job:
     """A job from a row that has JOB_COLUMNS, with JOB_EXTRAS or without."""
     values = {name: row[name] for name in _JOB}
     values["kind"] = JobKind(values["kind"])
@@ -39,7 +40,7 @@ def job_from(row: Mapping[str, Any]) -> Job:
     return Job(blocked_by=row.get("blocked_by"), cluster_name=row.get("cluster_name"), **values)
 
 
-def event_from(row: Mapping[str, Any]) -> JobEvent:
+def event_from(row: RowMapping) -> JobEvent:
     """A step of a job's history."""
     return JobEvent(
         job_id=row["job_id"],

@@ -174,9 +174,7 @@ class SeriesRepository:
             ),
             {"start": until, "end": now, "rates": as_json(list(rates)), "watts": default["watts"]},
         )
-        self._connection.execute(
-            text("UPDATE series_state SET done_until = :end WHERE name = 'cluster_costs'"), {"end": now}
-        )
+        self._connection.execute(text("UPDATE series_state SET done_until = :end WHERE name = 'cluster_costs'"), {"end": now})
         return result.rowcount
 
     def metrics(self, cluster_id: UUID, start: datetime, end: datetime, step_s: float) -> list[dict[str, Any]]:

@@ -85,9 +85,7 @@ clusters: Final = Table(
     _at("updated_at", nullable=False, server_default=func.now()),
     _at("deleted_at"),
     Column("created_by", Text),
-    CheckConstraint(
-        "phase IN ('Pending','Provisioning','Ready','Updating','Hibernated','Deleting','Failed')", name="phase"
-    ),
+    CheckConstraint("phase IN ('Pending','Provisioning','Ready','Updating','Hibernated','Deleting','Failed')", name="phase"),
     CheckConstraint("node_count >= 0 AND master_count >= 0", name="counts"),
     # A live name is held once per project and region; clusters made by others may share names, as Magnum lets them.
     Index(
@@ -147,9 +145,7 @@ jobs: Final = Table(
     _at("started_at"),
     _at("finished_at"),
     CheckConstraint("kind IN ('create','resize','delete')", name="kind"),
-    CheckConstraint(
-        "state IN ('queued','running','converging','succeeded','failed','cancelled')", name="state"
-    ),
+    CheckConstraint("state IN ('queued','running','converging','succeeded','failed','cancelled')", name="state"),
     CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="lease"),
     CheckConstraint("(state IN ('succeeded','failed','cancelled')) = (finished_at IS NOT NULL)", name="finished"),
     # One job at a time acts on a cluster.

@@ -127,9 +127,7 @@ def _gone(job: Job) -> Fail:
     )
 
 
-def _decide_create(
-    job: Job, observed: ObservedCluster | None, *, seen_before: bool, age: timedelta, limits: Limits
-) -> Decision:
+def _decide_create(job: Job, observed: ObservedCluster | None, *, seen_before: bool, age: timedelta, limits: Limits) -> Decision:
     if observed is None:
         # The conductor may be down, and write the cluster much later: only a cluster once seen can vanish.
         return _gone(job) if seen_before else Wait("accepted, not visible in Magnum yet")
@@ -145,9 +143,7 @@ def _decide_create(
     return Wait(observed.raw_status)
 
 
-def _decide_resize(
-    job: Job, observed: ObservedCluster | None, *, seen_before: bool, age: timedelta, limits: Limits
-) -> Decision:
+def _decide_resize(job: Job, observed: ObservedCluster | None, *, seen_before: bool, age: timedelta, limits: Limits) -> Decision:
     if observed is None:
         return _gone(job) if seen_before else Wait("not visible in Magnum yet")
     status = observed.status
@@ -164,9 +160,7 @@ def _decide_resize(
     return _dropped(job, age, limits, f"Magnum still says {observed.raw_status} with {observed.node_count} nodes")
 
 
-def _decide_delete(
-    job: Job, observed: ObservedCluster | None, *, seen_before: bool, age: timedelta, limits: Limits
-) -> Decision:
+def _decide_delete(job: Job, observed: ObservedCluster | None, *, seen_before: bool, age: timedelta, limits: Limits) -> Decision:
     if observed is None:
         if seen_before or age.total_seconds() >= limits.appear_s:
             return Succeed({"deleted": True})

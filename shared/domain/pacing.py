@@ -10,6 +10,8 @@ from typing import Any, Final
 
 LIST_BASE_S: Final = 0.008
 LEARNING_RATE: Final = 0.1
+#: So many are looked at one by one whatever a page costs: a GET also shows a deletion, and a cluster's faults.
+FEW: Final = 3
 
 
 class Look(StrEnum):
@@ -42,7 +44,7 @@ class Costs:
         """Costs moved towards what this tick measured; bounded, because a slow answer may be a slow network."""
         get_s, per_row = self.get_s, self.listed_s
         if gets:
-            get_s += LEARNING_RATE * (min(max(gets_s / gets, 0.002), 0.2) - get_s)
+            get_s += LEARNING_RATE * (min(max(gets_s / gets, 0.002), 0.05) - get_s)
         if listed >= 20:  # noqa: PLR2004 - fewer rows say more about the base than about the rows
             seen = max(listed_s - pages * LIST_BASE_S, 0.0) / listed
             per_row += LEARNING_RATE * (min(max(seen, 0.0002), 0.05) - per_row)
@@ -58,6 +60,8 @@ def choose(in_flight: int, costs: Costs, interval_s: float) -> tuple[Look, int]:
     """The cheaper way to look at ``in_flight`` clusters, and the first page's size where it is pages."""
     if in_flight == 0:
         return Look.NOTHING, 0
+    if in_flight <= FEW:
+        return Look.GETS, 0
     expected = int(costs.changes_per_s * max(interval_s, 1.0) * 1.25) + 5
     page = LIST_BASE_S + costs.listed_s * expected
     return (Look.GETS, 0) if in_flight * costs.get_s <= page else (Look.NEWEST, expected)

@@ -34,7 +34,7 @@ class BrokerProbe:
     def length(self, queue: str) -> int:
         """How many messages wait in a queue. Raises Unavailable where the broker is away."""
         try:
-            return int(self._client.llen(queue))  # type: ignore[arg-type]  # redis-py types its sync client as maybe async
+            return int(self._client.llen(queue))
         except redis.RedisError as exc:
             msg = f"The broker does not answer: {exc}"
             raise Unavailable(msg, reason="BROKER_UNAVAILABLE") from exc

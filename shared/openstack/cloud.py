@@ -14,7 +14,14 @@ from shared.settings import CloudSettings
 
 _CAN_ACT_TTL_S = 300.0
 _CANNOT_ACT_TTL_S = 10.0
-_WATCHED = {"identity": "identity", "magnum": SERVICE, "nova": "compute", "glance": "image", "neutron": "network", "heat": "orchestration"}
+_WATCHED = {
+    "identity": "identity",
+    "magnum": SERVICE,
+    "nova": "compute",
+    "glance": "image",
+    "neutron": "network",
+    "heat": "orchestration",
+}
 
 
 class OpenStackCloud:
@@ -72,7 +79,9 @@ class OpenStackCloud:
             return {"identity": exc.detail[:200]}
         states: dict[str, str] = {}
         for name, service in _WATCHED.items():
-            adapter = Adapter(session=session, service_type=service, interface=self._settings.interface, region_name=self._settings.region)
+            adapter = Adapter(
+                session=session, service_type=service, interface=self._settings.interface, region_name=self._settings.region
+            )
             try:
                 endpoint = adapter.get_endpoint()
                 if endpoint is None:
@@ -97,10 +106,14 @@ class OpenStackCloud:
         if wanted == "1.10":  # every release that can be used has it: no question needed
             return wanted
         adapter = Adapter(
-            session=self._sessions.own(), service_type=SERVICE, interface=self._settings.interface, region_name=self._settings.region
+            session=self._sessions.own(),
+            service_type=SERVICE,
+            interface=self._settings.interface,
+            region_name=self._settings.region,
         )
         try:
             data = adapter.get_endpoint_data()
         except ksa.ClientException:
             return supported_version(wanted, None)
-        return supported_version(wanted, data.max_microversion if data else None)
+        highest = data.max_microversion if data else None
+        return supported_version(wanted, (int(highest[0]), int(highest[1])) if highest else None)

@@ -143,7 +143,7 @@ class Sessions:
         return plugin
 
     def connection(self, session: Session) -> Connection:
-        """openstacksdk over a session."""
+        """Openstacksdk over a session."""
         return Connection(session=session, region_name=self.settings.region, interface=self.settings.interface)
 
     def _new(self, plugin: BaseIdentityPlugin) -> Session:

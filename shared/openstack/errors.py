@@ -84,9 +84,7 @@ def translate(exc: Exception, *, mutating: bool) -> CloudError:
     executed = None if mutating and not _never_sent(exc) else False
     if isinstance(exc, ksa.Unauthorized):
         hint = "Give the service's user a role in the project, or register an application credential for it."
-        return CloudAuthFailed(
-            _short(exc), hint=hint, upstream_status=401, upstream_request_id=getattr(exc, "request_id", None)
-        )
+        return CloudAuthFailed(_short(exc), hint=hint, upstream_status=401, upstream_request_id=getattr(exc, "request_id", None))
     if isinstance(exc, ksa.NotFound) and not mutating:
         return CloudNotFound(_short(exc), upstream_status=404)
     if isinstance(exc, ksa.ConnectTimeout | ksa.RequestTimeout):

@@ -111,9 +111,7 @@ class ClusterService:
         self._nudge()
         return Accepted(cluster, job)
 
-    def _examine(
-        self, scope: Scope, catalog: Catalog, fields: Mapping[str, Any]
-    ) -> tuple[Template | None, list[FieldError]]:
+    def _examine(self, scope: Scope, catalog: Catalog, fields: Mapping[str, Any]) -> tuple[Template | None, list[FieldError]]:
         wrong: list[FieldError] = []
         template: Template | None = None
         if "cluster_template_id" in fields:
@@ -142,9 +140,7 @@ class ClusterService:
             wrong.append(FieldError("master_count", "load_balancer", words))
         return template, wrong
 
-    def _new_create(
-        self, actor: Actor, scope: Scope, fields: Mapping[str, Any], template: Template
-    ) -> tuple[Cluster, Job]:
+    def _new_create(self, actor: Actor, scope: Scope, fields: Mapping[str, Any], template: Template) -> tuple[Cluster, Job]:
         now = self._clock.now()
         job_id = uuid4()
         options = {name: fields[name] for name in OPTIONS if fields.get(name) is not None}
@@ -273,9 +269,7 @@ class ClusterService:
                 raise _no_cluster(cluster_ref)
             active = uow.jobs.active_of(cluster.id)
             job = active[0] if active else uow.jobs.latest_of([cluster.id]).get(cluster.id)
-            expected = (
-                uow.series.expected_s(cluster.region, active[0].kind.value, cluster.template_id) if active else None
-            )
+            expected = uow.series.expected_s(cluster.region, active[0].kind.value, cluster.template_id) if active else None
         return _status(cluster, job, active, expected)
 
     def list(self, actor: Actor, where: ClusterFilter, *, limit: int, marker: str | None) -> Page[Cluster]:
@@ -289,9 +283,7 @@ class ClusterService:
 
     # -- parts ----------------------------------------------------------------------------------------------------
 
-    def _new_job(
-        self, actor: Actor, cluster: Cluster, kind: JobKind, params: dict[str, Any], *, job_id: UUID | None = None
-    ) -> Job:
+    def _new_job(self, actor: Actor, cluster: Cluster, kind: JobKind, params: dict[str, Any], *, job_id: UUID | None = None) -> Job:
         now = self._clock.now()
         return Job(
             id=job_id or uuid4(),
@@ -413,9 +405,7 @@ def _sentence(findings: Sequence[FieldError]) -> str:
     return f"The request has {len(findings)} wrong field{'s' if len(findings) != 1 else ''}: {names}."
 
 
-def _status(
-    cluster: Cluster, job: Job | None, active: Sequence[Job], expected: tuple[float, float, int] | None
-) -> dict[str, Any]:
+def _status(cluster: Cluster, job: Job | None, active: Sequence[Job], expected: tuple[float, float, int] | None) -> dict[str, Any]:
     acting = active[0] if active else None
     phase = cluster.phase
     reason, detail = cluster.reason, cluster.reason_detail

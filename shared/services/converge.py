@@ -83,9 +83,7 @@ class TickReport:
 class Converger:
     """Ticks of scopes. One instance serves all threads of a worker."""
 
-    def __init__(
-        self, database: Database, cloud: Cloud, clock: Clock, announcer: Announcer, *, engine: EngineSettings
-    ) -> None:
+    def __init__(self, database: Database, cloud: Cloud, clock: Clock, announcer: Announcer, *, engine: EngineSettings) -> None:
         self._database = database
         self._cloud = cloud
         self._clock = clock
@@ -109,9 +107,7 @@ class Converger:
             self._postpone(row, counts, exc)
             return None
 
-    def _tick(
-        self, row: ScopeRow, counts: dict[JobKind, int], oldest: datetime | None, started: float
-    ) -> TickReport:
+    def _tick(self, row: ScopeRow, counts: dict[JobKind, int], oldest: datetime | None, started: float) -> TickReport:
         scope = row.scope
         in_flight = sum(counts.values())
         costs = Costs.from_dict(row.pacing)
@@ -124,9 +120,7 @@ class Converger:
                 self._newest(gateway, _back_to(row.watermark, oldest), seen, page, started)
             moved += self._settle_found(row, seen)
             moved += self._alone(gateway, row, seen, in_flight, costs, started)
-        costs = costs.learn(
-            gets=seen.gets, gets_s=seen.gets_s, pages=seen.pages, listed=seen.listed, listed_s=seen.listed_s
-        )
+        costs = costs.learn(gets=seen.gets, gets_s=seen.gets_s, pages=seen.pages, listed=seen.listed, listed_s=seen.listed_s)
         if look is Look.NEWEST and seen.refused is None:
             costs = costs.saw_changes(seen.changes, row.interval_s)
         with self._database.begin() as uow:
@@ -198,18 +192,14 @@ class Converger:
         # Out of time before the mark was reached: keep the old mark, so that the next tick covers the rest.
         seen.watermark = None
 
-    def _alone(
-        self, gateway: CloudGateway, row: ScopeRow, seen: Seen, in_flight: int, costs: Costs, started: float
-    ) -> int:
+    def _alone(self, gateway: CloudGateway, row: ScopeRow, seen: Seen, in_flight: int, costs: Costs, started: float) -> int:
         """GETs of those whose time has come, longest overdue first, within the tick's share of Magnum's time."""
         affordable = self._engine.magnum_share * max(row.interval_s, self._engine.tick_min_s) / costs.get_s
         limit = int(min(max(affordable, 10), _GETS_PER_TICK_MAX))
         if seen.look is Look.GETS:
             limit = max(limit, in_flight)
         with self._database.begin() as uow:
-            due = uow.clusters.converging_due(
-                row.scope, limit=limit, everyone=seen.look is Look.GETS or seen.refused is not None
-            )
+            due = uow.clusters.converging_due(row.scope, limit=limit, everyone=seen.look is Look.GETS or seen.refused is not None)
         moved = 0
         batch: list[tuple[Job, Cluster, ObservedCluster | None, datetime]] = []
         for job, cluster in due:
@@ -239,7 +229,7 @@ class Converger:
         for first in range(0, len(uuids), _APPLY_BATCH):
             with self._database.begin() as uow:
                 pairs = uow.clusters.converging(row.scope, uuids[first : first + _APPLY_BATCH])
-            batch = [
+            batch: list[tuple[Job, Cluster, ObservedCluster | None, datetime]] = [
                 (job, cluster, seen.found[cluster.magnum_uuid], seen.at[cluster.magnum_uuid])
                 for job, cluster in pairs
                 if cluster.magnum_uuid is not None
@@ -333,9 +323,7 @@ def _back_to(watermark: datetime | None, oldest_submission: datetime) -> datetim
     return max(watermark - _OVERLAP, since_asked) if watermark else since_asked
 
 
-def _phase(
-    cluster: Cluster, observed: ObservedCluster, active: JobKind | None
-) -> tuple[Phase, str | None, str | None]:
+def _phase(cluster: Cluster, observed: ObservedCluster, active: JobKind | None) -> tuple[Phase, str | None, str | None]:
     if active is None and cluster.generation > 1 and cluster.phase is Phase.DELETING:
         active = JobKind.DELETE
     return phase_of(observed, active)

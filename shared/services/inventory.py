@@ -54,9 +54,7 @@ class Slice:
 class Inventory:
     """Slices of inventories. One instance serves all threads of a worker."""
 
-    def __init__(
-        self, database: Database, cloud: Cloud, clock: Clock, clusters: ClusterService, *, engine: EngineSettings
-    ) -> None:
+    def __init__(self, database: Database, cloud: Cloud, clock: Clock, clusters: ClusterService, *, engine: EngineSettings) -> None:
         self._database = database
         self._cloud = cloud
         self._clock = clock

@@ -45,9 +45,7 @@ class MeteringService:
             points = uow.series.metrics(cluster.id, begin, finish, step)
         return {"cluster_id": str(cluster.id), "start": begin, "end": finish, "step_seconds": step, "points": points}
 
-    def costs(
-        self, actor: Actor, cluster_ref: str, *, start: datetime | None, end: datetime | None
-    ) -> dict[str, Any]:
+    def costs(self, actor: Actor, cluster_ref: str, *, start: datetime | None, end: datetime | None) -> dict[str, Any]:
         """Cost and energy over [start, end), by default since the cluster's first day: node-seconds times modelled rates."""
         cluster = self._cluster(actor, cluster_ref)
         begin, finish = self._window(start, end, None, since=cluster.created_at)

@@ -33,9 +33,7 @@ class Sent:
 class Relay:
     """One pass at a time; see :meth:`dispatch`."""
 
-    def __init__(
-        self, database: Database, dispatcher: Dispatcher, announcer: Announcer, *, engine: EngineSettings
-    ) -> None:
+    def __init__(self, database: Database, dispatcher: Dispatcher, announcer: Announcer, *, engine: EngineSettings) -> None:
         self._database = database
         self._dispatcher = dispatcher
         self._announcer = announcer

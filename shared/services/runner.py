@@ -74,6 +74,7 @@ class Runner:
         if cluster is None:  # the foreign key forbids it
             return None
         log.info("job.claimed", job_id=str(job.id), kind=job.kind.value, cluster=cluster.name, attempt=job.attempts)
+        after: Job | None
         try:
             after = self._step(job, cluster)
         except LeaseLost:
@@ -135,9 +136,7 @@ class Runner:
         log.info("job.submitted", job_id=str(job.id), kind="create", magnum_uuid=uuid, adopted=adopted)
         return after
 
-    def _end_unmade(
-        self, job: Job, cluster: Cluster, state: JobState, error: Mapping[str, object] | None, reason: str
-    ) -> Job:
+    def _end_unmade(self, job: Job, cluster: Cluster, state: JobState, error: Mapping[str, object] | None, reason: str) -> Job:
         with self._database.begin() as uow:
             uow.clusters.by_id(cluster.id, lock=True)
             if state is JobState.FAILED:
@@ -221,9 +220,7 @@ class Runner:
         with self._database.begin() as uow:
             return uow.jobs.declare_intent(job, ttl_s=self._engine.lease_ttl_s, baseline=baseline)
 
-    def _submitted(
-        self, job: Job, cluster: Cluster, params: Mapping[str, object], *, seen: ObservedCluster | None = None
-    ) -> Job:
+    def _submitted(self, job: Job, cluster: Cluster, params: Mapping[str, object], *, seen: ObservedCluster | None = None) -> Job:
         with self._database.begin() as uow:
             uow.clusters.by_id(cluster.id, lock=True)
             if seen is not None:
@@ -291,9 +288,7 @@ class Runner:
         if exc.executed is None or isinstance(exc, CloudBeingWritten):
             wait = _LOOK_AGAIN_S
         with self._database.begin() as uow:
-            after = uow.jobs.release_queued(
-                job, after_s=wait, step=exc.reason.lower(), forget_intent=exc.executed is False
-            )
+            after = uow.jobs.release_queued(job, after_s=wait, step=exc.reason.lower(), forget_intent=exc.executed is False)
             detail = {**_error_of(exc, job.kind).as_dict(), "after_s": round(wait, 1), "executed": exc.executed}
             uow.jobs.record([(job.id, "retry", after.state.value, detail)])
         return after
@@ -309,9 +304,7 @@ class Runner:
         return job.deadline_at is not None and self._clock.now() > job.deadline_at
 
     def _within_grace(self, job: Job) -> bool:
-        return job.intent_at is not None and self._within(
-            job.intent_at, timedelta(seconds=self._engine.lost_answer_grace_s)
-        )
+        return job.intent_at is not None and self._within(job.intent_at, timedelta(seconds=self._engine.lost_answer_grace_s))
 
     def _within(self, since: datetime, span: timedelta) -> bool:
         return self._clock.now() - since < span

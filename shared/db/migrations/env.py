@@ -24,9 +24,11 @@ def _run() -> None:
                 target_metadata=metadata,
                 transaction_per_migration=True,
                 compare_type=True,
-                include_object=lambda obj, name, kind, reflected, _compare: not (
-                    # TimescaleDB makes an index of its own on each hypertable.
-                    kind == "index" and reflected and name is not None and name.endswith("_time_idx")
+                include_object=lambda _object, name, kind, reflected, _compare: (
+                    not (
+                        # TimescaleDB makes an index of its own on each hypertable.
+                        kind == "index" and reflected and name is not None and name.endswith("_time_idx")
+                    )
                 ),
             )
             with context.begin_transaction():
