@@ -127,7 +127,14 @@ def _gone(job: Job) -> Fail:
     )
 
 
-def _decide_create(job: Job, observed: ObservedCluster | None, *, seen_before: bool, age: timedelta, limits: Limits) -> Decision:
+def _decide_create(
+    job: Job,
+    observed: ObservedCluster | None,
+    *,
+    seen_before: bool,
+    age: timedelta,  # noqa: ARG001 - the deciders share one signature
+    limits: Limits,  # noqa: ARG001
+) -> Decision:
     if observed is None:
         # The conductor may be down, and write the cluster much later: only a cluster once seen can vanish.
         return _gone(job) if seen_before else Wait("accepted, not visible in Magnum yet")

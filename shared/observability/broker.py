@@ -24,7 +24,7 @@ class BrokerProbe:
         self._client = redis.Redis.from_url(redis_url(kombu_url), socket_timeout=2, socket_connect_timeout=2)
 
     def __call__(self) -> str:
-        """ "up", or what is wrong."""
+        """The word "up", or what is wrong."""
         try:
             self._client.ping()
         except redis.RedisError as exc:

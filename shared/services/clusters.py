@@ -122,9 +122,11 @@ class ClusterService:
                 template = catalog.template(ref)
             if template is None:
                 wrong.append(FieldError("cluster_template_id", "exists", _unknown_template(catalog, ref)))
-        for name in ("flavor_id", "master_flavor_id"):
-            if fields.get(name) and catalog.flavor(fields[name]) is None:
-                wrong.append(FieldError(name, "exists", f"The project has no flavor {fields[name]!r}."))
+        wrong += [
+            FieldError(name, "exists", f"The project has no flavor {fields[name]!r}.")
+            for name in ("flavor_id", "master_flavor_id")
+            if fields.get(name) and catalog.flavor(fields[name]) is None
+        ]
         keypair = fields.get("keypair")
         if keypair and keypair not in catalog.keypairs:
             catalog = self._catalogs.after_miss(scope)

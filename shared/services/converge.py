@@ -119,7 +119,7 @@ class Converger:
             if look is Look.NEWEST and oldest is not None:
                 self._newest(gateway, _back_to(row.watermark, oldest), seen, page, started)
             moved += self._settle_found(row, seen)
-            moved += self._alone(gateway, row, seen, in_flight, costs, started)
+            moved += self._alone(gateway, row, seen, costs, started)
         costs = costs.learn(gets=seen.gets, gets_s=seen.gets_s, pages=seen.pages, listed=seen.listed, listed_s=seen.listed_s)
         if look is Look.NEWEST and seen.refused is None:
             costs = costs.saw_changes(seen.changes, row.interval_s)
@@ -192,12 +192,10 @@ class Converger:
         # Out of time before the mark was reached: keep the old mark, so that the next tick covers the rest.
         seen.watermark = None
 
-    def _alone(self, gateway: CloudGateway, row: ScopeRow, seen: Seen, in_flight: int, costs: Costs, started: float) -> int:
+    def _alone(self, gateway: CloudGateway, row: ScopeRow, seen: Seen, costs: Costs, started: float) -> int:
         """GETs of those whose time has come, longest overdue first, within the tick's share of Magnum's time."""
         affordable = self._engine.magnum_share * max(row.interval_s, self._engine.tick_min_s) / costs.get_s
         limit = int(min(max(affordable, 10), _GETS_PER_TICK_MAX))
-        if seen.look is Look.GETS:
-            limit = max(limit, in_flight)
         with self._database.begin() as uow:
             due = uow.clusters.converging_due(row.scope, limit=limit, everyone=seen.look is Look.GETS or seen.refused is not None)
         moved = 0
