@@ -45,7 +45,7 @@ clusters: Final = Table(
     "clusters",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True),
-    Column("seq", BigInteger, Identity(), nullable=False, unique=True),
+    Column("seq", BigInteger, Identity(), nullable=False),
     Column("project_id", Text, nullable=False),
     Column("region", Text, nullable=False),
     Column("name", Text, nullable=False),
@@ -105,14 +105,13 @@ clusters: Final = Table(
         postgresql_where=text("magnum_uuid IS NOT NULL"),
     ),
     Index("ix_clusters_project_seq", "project_id", "seq", postgresql_where=text("deleted_at IS NULL")),
-    Index("ix_clusters_scope_live", "region", "project_id", postgresql_where=text("live")),
 )
 
 jobs: Final = Table(
     "jobs",
     metadata,
     Column("id", UUID(as_uuid=True), primary_key=True),
-    Column("seq", BigInteger, Identity(), nullable=False, unique=True),
+    Column("seq", BigInteger, Identity(), nullable=False),
     Column("project_id", Text, nullable=False),
     Column("region", Text, nullable=False),
     Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), nullable=False),
@@ -158,13 +157,7 @@ jobs: Final = Table(
     Index("ix_jobs_due", "due_at", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
     Index("ix_jobs_converging", "region", "project_id", postgresql_where=text("state = 'converging'")),
-    Index(
-        "ix_jobs_active_of_cluster",
-        "cluster_id",
-        "seq",
-        postgresql_where=text("state IN ('queued','running','converging')"),
-    ),
-    Index("ix_jobs_cluster", "cluster_id"),
+    Index("ix_jobs_cluster", "cluster_id", "seq"),
     Index("ix_jobs_project_seq", "project_id", "seq"),
     Index("ix_jobs_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
 )

@@ -94,12 +94,10 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("node_count >= 0 AND master_count >= 0", name=op.f("ck_clusters_counts")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_clusters")),
-        sa.UniqueConstraint("seq", name=op.f("uq_clusters_seq")),
     )
     op.create_index(
         "ix_clusters_project_seq", "clusters", ["project_id", "seq"], unique=False, postgresql_where=sa.text("deleted_at IS NULL")
     )
-    op.create_index("ix_clusters_scope_live", "clusters", ["region", "project_id"], unique=False, postgresql_where=sa.text("live"))
     op.create_index(
         "uq_clusters_live_name",
         "clusters",
@@ -218,16 +216,8 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(["cluster_id"], ["clusters.id"], name=op.f("fk_jobs_cluster_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
-        sa.UniqueConstraint("seq", name=op.f("uq_jobs_seq")),
     )
-    op.create_index(
-        "ix_jobs_active_of_cluster",
-        "jobs",
-        ["cluster_id", "seq"],
-        unique=False,
-        postgresql_where=sa.text("state IN ('queued','running','converging')"),
-    )
-    op.create_index("ix_jobs_cluster", "jobs", ["cluster_id"], unique=False)
+    op.create_index("ix_jobs_cluster", "jobs", ["cluster_id", "seq"], unique=False)
     op.create_index(
         "ix_jobs_converging", "jobs", ["region", "project_id"], unique=False, postgresql_where=sa.text("state = 'converging'")
     )
@@ -292,9 +282,6 @@ def downgrade() -> None:
     op.drop_index("ix_jobs_due", table_name="jobs", postgresql_where=sa.text("state = 'queued'"))
     op.drop_index("ix_jobs_converging", table_name="jobs", postgresql_where=sa.text("state = 'converging'"))
     op.drop_index("ix_jobs_cluster", table_name="jobs")
-    op.drop_index(
-        "ix_jobs_active_of_cluster", table_name="jobs", postgresql_where=sa.text("state IN ('queued','running','converging')")
-    )
     op.drop_table("jobs")
     op.drop_table("series_state")
     op.drop_index("ix_scopes_next_tick_at", table_name="scopes")
@@ -306,7 +293,6 @@ def downgrade() -> None:
     op.drop_table("credentials")
     op.drop_index("uq_clusters_magnum_uuid", table_name="clusters", postgresql_where=sa.text("magnum_uuid IS NOT NULL"))
     op.drop_index("uq_clusters_live_name", table_name="clusters", postgresql_where=sa.text("live AND managed"))
-    op.drop_index("ix_clusters_scope_live", table_name="clusters", postgresql_where=sa.text("live"))
     op.drop_index("ix_clusters_project_seq", table_name="clusters", postgresql_where=sa.text("deleted_at IS NULL"))
     op.drop_table("clusters")
     op.drop_index("ix_cluster_metrics_cluster_time", table_name="cluster_metrics")
