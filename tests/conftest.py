@@ -12,9 +12,16 @@ from typing import Any
 import psycopg2
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 
 from deployment.local.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests import waiting
+
+# No deadlines: a slow example on a busy machine is no failure. The same examples each time, so that a red run can be repeated;
+# `make test-all` looks for new ones.
+settings.register_profile("default", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", parent=settings.get_profile("default"), derandomize=False, max_examples=2000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 _TEMPLATE = "migrated"
 _NUMBERS = itertools.count(1)
