@@ -23,7 +23,7 @@ def upgrade() -> None:
     """Apply."""
     connection = op.get_bind()
     offered = connection.execute(text("SELECT 1 FROM pg_available_extensions WHERE name = 'timescaledb'")).first()
-    loaded = connection.execute(text("SELECT 1 FROM pg_settings WHERE name = 'timescaledb.license'")).first()
+    loaded = connection.execute(text("SELECT 1 FROM pg_settings WHERE name LIKE 'timescaledb%' LIMIT 1")).first()
     if not offered or not loaded:
         return
     connection.execute(text("CREATE EXTENSION IF NOT EXISTS timescaledb"))
