@@ -1,9 +1,14 @@
-"""Acceptance: everything a 202 promises, in one statement.
+"""Acceptance: everything a 202 promises, in one statement, for as many requests at once as are waiting.
 
-One statement is one round trip and one commit. psycopg2 does not prepare statements, so PostgreSQL would parse and plan
-the whole each time; the statement is therefore prepared once per connection under a name of its own.
+A commit costs a disk's flush and a round trip however little it writes. So requests that arrive while a commit is under way are
+written together by the next one: with one caller nothing waits, with many the cost is shared. Each request's rows (key, cluster,
+job, first event) are in one statement, so they are there together or not at all.
 """
 
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -13,81 +18,156 @@ from shared.db.rows import as_json
 from shared.domain.clusters import Cluster
 from shared.domain.jobs import Job
 from shared.domain.ports import Idempotency
+from shared.errors import Unavailable
 
-_CLUSTER_VALUES = """
-    (id, project_id, region, name, magnum_name, template_id, template_name, node_count, master_count, keypair, flavor,
-     master_flavor, labels, options, phase, created_by, created_at, updated_at)
-  SELECT $1::uuid, $2::text, $3::text, $4::text, $5::text, $6::text, $7::text, $8::int, $9::int, $10::text, $11::text,
-     $12::text, $13::jsonb, $14::jsonb, 'Pending', $15::text, $19::timestamptz, $19::timestamptz"""
+#: Bounds one statement's size; more than this wait for the next.
+BATCH = 100
 
-_JOB_VALUES = """
-    (id, project_id, region, cluster_id, kind, state, params, step, requested_by, request_id, deadline_at, created_at, due_at)
-  SELECT $16::uuid, $2::text, $3::text, c.id, 'create', 'queued', $17::jsonb, 'accepted', $15::text, $18::text,
-     $20::timestamptz, $19::timestamptz, now()"""
+_PREPARED = "kcloud_accept_creates"
 
 _CREATE = f"""
-PREPARE kcloud_accept_create AS
-WITH key AS (
-  INSERT INTO idempotency_keys (project_id, key, fingerprint, job_id, created_at)
-  SELECT $2::text, $21::text, $22::text, $16::uuid, $19::timestamptz WHERE $21::text IS NOT NULL
-  ON CONFLICT (project_id, key) DO NOTHING RETURNING 1),
-c AS (INSERT INTO clusters {_CLUSTER_VALUES}
-  WHERE $21::text IS NULL OR EXISTS (SELECT 1 FROM key) RETURNING id),
-j AS (INSERT INTO jobs {_JOB_VALUES} FROM c RETURNING id, seq),
-e AS (INSERT INTO job_events (job_id, at, step, state) SELECT j.id, $19::timestamptz, 'accepted', 'queued' FROM j)
-SELECT seq FROM j
+PREPARE {_PREPARED} (jsonb) AS
+WITH x AS MATERIALIZED (SELECT * FROM jsonb_to_recordset($1) AS x(
+    id uuid, project text, region text, name text, magnum_name text, template_id text, template_name text, nodes int, masters int,
+    keypair text, flavor text, master_flavor text, labels jsonb, options jsonb, by text, job uuid, params jsonb, request text,
+    at timestamptz, deadline timestamptz, key text, fingerprint text)),
+k AS (INSERT INTO idempotency_keys (project_id, key, fingerprint, job_id, created_at)
+    SELECT project, key, fingerprint, job, at FROM x WHERE key IS NOT NULL
+    ON CONFLICT (project_id, key) DO NOTHING RETURNING job_id),
+c AS (INSERT INTO clusters (id, project_id, region, name, magnum_name, template_id, template_name, node_count, master_count,
+        keypair, flavor, master_flavor, labels, options, phase, created_by, created_at, updated_at)
+    SELECT id, project, region, name, magnum_name, template_id, template_name, nodes, masters, keypair, flavor, master_flavor,
+        labels, options, 'Pending', by, at, at FROM x WHERE key IS NULL OR job IN (SELECT job_id FROM k) RETURNING id),
+j AS (INSERT INTO jobs (id, project_id, region, cluster_id, kind, state, params, step, requested_by, request_id, deadline_at,
+        created_at, due_at)
+    SELECT x.job, x.project, x.region, x.id, 'create', 'queued', x.params, 'accepted', x.by, x.request, x.deadline, x.at, now()
+    FROM x WHERE x.key IS NULL OR x.job IN (SELECT job_id FROM k) RETURNING id),
+e AS (INSERT INTO job_events (job_id, at, step, state) SELECT x.job, x.at, 'accepted', 'queued' FROM x
+    WHERE x.key IS NULL OR x.job IN (SELECT job_id FROM k))
+SELECT id FROM j
 """
 
-_EXECUTE = f"EXECUTE kcloud_accept_create ({', '.join(['%s'] * 22)})"
+
+class AlreadyWritten(Exception):
+    """The rows are there: the connection broke after the commit, and before its answer."""
+
+
+@dataclass(slots=True)
+class _Waiting:
+    row: dict[str, Any]
+    job_id: UUID
+    done: threading.Event = field(default_factory=threading.Event)
+    leads: bool = False
+    written: bool | None = None
+    error: BaseException | None = None
+
+
+class Acceptor:
+    """Writes accepted creates, those that wait together in one statement.
+
+    Whoever finds nobody writing writes; the others wait for it, and one of them writes what has gathered meanwhile. Where a
+    statement is refused (a name that is taken), its requests are written one by one, so that each gets its own answer.
+    """
+
+    def __init__(self, execute: Callable[[str], Sequence[UUID]]) -> None:
+        self._execute = execute
+        self._lock = threading.Lock()
+        self._queue: deque[_Waiting] = deque()
+        self._busy = False
+
+    def create(self, cluster: Cluster, job: Job, idempotency: Idempotency | None) -> bool:
+        """Write key, cluster, job and first event. False where the key was used before, and nothing was written."""
+        mine = _Waiting(_row(cluster, job, idempotency), job.id)
+        with self._lock:
+            self._queue.append(mine)
+            mine.leads = not self._busy
+            self._busy = True
+        if not mine.leads:
+            mine.done.wait()
+        if mine.leads:
+            self._lead()
+        if mine.error is not None:
+            raise mine.error
+        return bool(mine.written)
+
+    def _lead(self) -> None:
+        """Write one batch, which holds the leader's own request, and hand the lead on."""
+        with self._lock:
+            batch = [self._queue.popleft() for _ in range(min(len(self._queue), BATCH))]
+        try:
+            self._write(batch)
+        finally:
+            with self._lock:
+                heir = self._queue[0] if self._queue else None
+                self._busy = heir is not None
+            for waiting in batch:
+                waiting.done.set()
+            if heir is not None:
+                heir.leads = True
+                heir.done.set()
+
+    def _write(self, batch: list[_Waiting], *, again: bool = False) -> None:
+        try:
+            written = set(self._execute(as_json([waiting.row for waiting in batch])))
+        except AlreadyWritten:
+            batch[0].written = True
+            return
+        except Exception as exc:  # noqa: BLE001 - it belongs to the requests, each of which raises its own
+            if len(batch) > 1 or (isinstance(exc, Unavailable) and not again):
+                # A connection that broke may have committed: ids are ours, so a second writing finds the first.
+                for waiting in batch:
+                    self._write([waiting], again=True)
+                return
+            batch[0].error = exc
+            return
+        for waiting in batch:
+            waiting.written = waiting.job_id in written
+
+
+def write_creates(connection: Connection, rows: str) -> list[UUID]:
+    """Run the statement; the ids of the jobs it wrote. Prepared once per connection, as planning it costs more than running it."""
+    held = connection.info  # lives as long as the connection to PostgreSQL
+    if _PREPARED not in held:
+        connection.exec_driver_sql(_CREATE)
+        held[_PREPARED] = True
+    return [row[0] for row in connection.exec_driver_sql(f"EXECUTE {_PREPARED} (%s)", (rows,))]
+
+
+def _row(cluster: Cluster, job: Job, idempotency: Idempotency | None) -> dict[str, Any]:
+    return {
+        "id": cluster.id,
+        "project": cluster.project_id,
+        "region": cluster.region,
+        "name": cluster.name,
+        "magnum_name": cluster.magnum_name,
+        "template_id": cluster.template_id,
+        "template_name": cluster.template_name,
+        "nodes": cluster.node_count,
+        "masters": cluster.master_count,
+        "keypair": cluster.keypair,
+        "flavor": cluster.flavor,
+        "master_flavor": cluster.master_flavor,
+        "labels": cluster.labels,
+        "options": cluster.options,
+        "by": cluster.created_by,
+        "job": job.id,
+        "params": job.params,
+        "request": job.request_id,
+        "at": job.created_at,
+        "deadline": job.deadline_at,
+        "key": idempotency.key if idempotency else None,
+        "fingerprint": idempotency.fingerprint if idempotency else None,
+    }
 
 
 class AcceptRepository:
-    """Writes what a request promised."""
+    """Keys, and jobs on existing clusters, in an open transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def create(self, cluster: Cluster, job: Job, idempotency: Idempotency | None) -> bool:
-        """Write key, cluster, job and first event. False where the key was used before, and nothing was written."""
-        self._prepare()
-        key, fingerprint = (idempotency.key, idempotency.fingerprint) if idempotency else (None, None)
-        row = self._connection.exec_driver_sql(
-            _EXECUTE,
-            (
-                str(cluster.id),
-                cluster.project_id,
-                cluster.region,
-                cluster.name,
-                cluster.magnum_name,
-                cluster.template_id,
-                cluster.template_name,
-                cluster.node_count,
-                cluster.master_count,
-                cluster.keypair,
-                cluster.flavor,
-                cluster.master_flavor,
-                as_json(cluster.labels),
-                as_json(cluster.options),
-                cluster.created_by,
-                str(job.id),
-                as_json(job.params),
-                job.request_id,
-                job.created_at,
-                job.deadline_at,
-                key,
-                fingerprint,
-            ),
-        ).first()
-        return row is not None
-
-    def _prepare(self) -> None:
-        info = self._connection.info  # lives as long as the DBAPI connection
-        if not info.get("kcloud_accept_create"):
-            self._connection.exec_driver_sql(_CREATE)
-            info["kcloud_accept_create"] = True
-
     def remember(self, project_id: str, idempotency: Idempotency, job_id: UUID) -> bool:
-        """Bind a key to a job in the open transaction. False where the key was used before."""
+        """Bind a key to a job. False where the key was used before."""
         row = self._connection.execute(
             text(
                 "INSERT INTO idempotency_keys (project_id, key, fingerprint, job_id) VALUES (:p, :k, :f, :j)"
@@ -106,7 +186,7 @@ class AcceptRepository:
         return (row[0], row[1]) if row else None
 
     def change(self, job: Job) -> None:
-        """Write a job on an existing cluster, and its first event, in the open transaction."""
+        """Write a job on an existing cluster, and its first event."""
         values: dict[str, Any] = {
             "id": job.id,
             "project": job.project_id,

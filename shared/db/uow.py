@@ -5,13 +5,14 @@ Constraint names become domain errors here and nowhere else.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from uuid import UUID
 
 import psycopg2
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from shared.db.accept import AcceptRepository
+from shared.db.accept import Acceptor, AcceptRepository, AlreadyWritten, write_creates
 from shared.db.clusters import ClusterRepository
 from shared.db.jobs import JobRepository
 from shared.db.scopes import ScopeRepository
@@ -43,6 +44,11 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.acceptor = Acceptor(self._write_creates)
+
+    def _write_creates(self, rows: str) -> list[UUID]:
+        with self.single() as uow:
+            return write_creates(uow.connection, rows)
 
     @contextmanager
     def begin(self) -> Iterator[UnitOfWork]:
@@ -63,6 +69,8 @@ def _translated() -> Iterator[None]:
         yield
     except IntegrityError as exc:
         name = getattr(getattr(exc.orig, "diag", None), "constraint_name", None)
+        if name in {"pk_clusters", "pk_jobs"}:  # ids are random: only our own row can be in the way
+            raise AlreadyWritten from exc
         known = _CONSTRAINTS.get(name or "")
         if known is None:
             raise

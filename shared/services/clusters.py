@@ -104,8 +104,7 @@ class ClusterService:
         if findings or wrong or template is None:
             raise InvalidRequest(_sentence([*findings, *wrong]), errors=[*findings, *wrong])
         cluster, job = self._new_create(actor, scope, fields, template)
-        with self._database.single() as uow:
-            written = uow.accept.create(cluster, job, idempotency)
+        written = self._database.acceptor.create(cluster, job, idempotency)
         if not written and idempotency is not None:
             return self._replay(actor, idempotency)
         self._nudge()
