@@ -9,7 +9,6 @@ import random
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -17,7 +16,7 @@ import pytest
 import requests
 from celery import Celery
 
-from tests.system import System, pause
+from deployment.local.parts import NotInTime, Parts
 
 ROUNDS = int(os.environ.get("CHAOS_ROUNDS", "3"))
 SEED = int(os.environ.get("CHAOS_SEED", "20261123"))
@@ -26,15 +25,15 @@ SETTLE_S = 90.0
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    with System(tmp_path_factory.mktemp("chaos")) as running:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Parts]:
+    with Parts(tmp_path_factory.mktemp("chaos")) as running:
         yield running
 
 
 class Client:
     """A caller that repeats a request under one Idempotency-Key until it has an answer, as callers should."""
 
-    def __init__(self, system: System, seed: int) -> None:
+    def __init__(self, system: Parts, seed: int) -> None:
         self._system = system
         self._random = random.Random(seed)
         self._prefix = f"c{seed}"
@@ -53,7 +52,11 @@ class Client:
     def _act(self, name: str) -> None:
         chance = self._random.random()
         if chance < 0.55 or not self._clusters:
-            labels = {"rig_create_seconds": str(self._random.choice([0.5, 1, 2, 3])), "rig_update_seconds": "1", "rig_delete_seconds": "1"}
+            labels = {
+                "rig_create_seconds": str(self._random.choice([0.5, 1, 2, 3])),
+                "rig_update_seconds": "1",
+                "rig_delete_seconds": "1",
+            }
             if self._random.random() < 0.1:
                 labels |= {"rig_fail": "create", "rig_fail_reason": "No valid host was found."}
             body = {"name": name, "cluster_template_id": "gpu-intensive-template", "node_count": 2, "labels": labels}
@@ -98,7 +101,7 @@ class Client:
 class Monkey:
     """One random fault after another."""
 
-    def __init__(self, system: System, seed: int) -> None:
+    def __init__(self, system: Parts, seed: int) -> None:
         self._system = system
         self._random = random.Random(seed)
         self.done: list[str] = []
@@ -109,7 +112,7 @@ class Monkey:
             fault = self._random.choice(FAULTS)
             self.done.append(fault)
             getattr(self, f"_{fault}")()
-            pause(self._random.uniform(0.1, 0.9))
+            time.sleep(self._random.uniform(0.1, 0.9))
 
     def heal(self) -> None:
         self._system.control("DELETE", "/faults")
@@ -122,7 +125,7 @@ class Monkey:
     def _bounce(self, name: str) -> None:
         self._system.kill(name)
         if self._random.random() < 0.7:
-            pause(self._random.uniform(0.0, 0.5))
+            time.sleep(self._random.uniform(0.0, 0.5))
             self._system.start(name)
 
     def _kill_worker(self) -> None:
@@ -150,7 +153,7 @@ class Monkey:
 
     def _restart_broker(self) -> None:
         self._system.valkey.kill()
-        pause(self._random.uniform(0.0, 1.0))
+        time.sleep(self._random.uniform(0.0, 1.0))
         self._system.valkey.start()
 
     def _restart_database(self) -> None:
@@ -158,7 +161,7 @@ class Monkey:
 
     def _kill_database(self) -> None:
         self._system.postgres.kill()
-        pause(self._random.uniform(0.0, 0.5))
+        time.sleep(self._random.uniform(0.0, 0.5))
         self._system.postgres.start()
 
     def _repeat_messages(self) -> None:
@@ -221,7 +224,7 @@ FAULTS = (
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("round_number", range(ROUNDS))
-def test_every_accepted_job_ends_with_exactly_one_cluster(system: System, round_number: int) -> None:
+def test_every_accepted_job_ends_with_exactly_one_cluster(system: Parts, round_number: int) -> None:
     seed = SEED + round_number
     clients = [Client(system, seed * 10 + index) for index in range(3)]
     monkey = Monkey(system, seed)
@@ -242,13 +245,13 @@ def test_every_accepted_job_ends_with_exactly_one_cluster(system: System, round_
     _nothing_left_behind(system, story)
 
 
-def _all_end(system: System, accepted: dict[str, str], story: str) -> None:
+def _all_end(system: Parts, accepted: dict[str, str], story: str) -> None:
     def unfinished() -> bool:
         return not system.rows("SELECT 1 FROM jobs WHERE finished_at IS NULL")
 
     try:
         system.until(unfinished, SETTLE_S, "every job has ended")
-    except AssertionError:
+    except NotInTime:
         stuck = system.rows("SELECT id, kind, state, step, attempts, error FROM jobs WHERE finished_at IS NULL LIMIT 5")
         pytest.fail(f"jobs did not end: {stuck}; {story}")
     known = {str(row["id"]) for row in system.rows("SELECT id FROM jobs")}
@@ -256,7 +259,7 @@ def _all_end(system: System, accepted: dict[str, str], story: str) -> None:
     assert not lost, f"accepted and lost: {lost}; {story}"
 
 
-def _one_cluster_each(system: System, story: str) -> None:
+def _one_cluster_each(system: Parts, story: str) -> None:
     """By the simulator's own list of all clusters ever made."""
     made: dict[str, list[str]] = {}
     for cluster in system.control("GET", "/audit")["clusters"]:
@@ -268,13 +271,15 @@ def _one_cluster_each(system: System, story: str) -> None:
     assert not without, f"succeeded without a cluster: {without}; {story}"
 
 
-def _nothing_left_behind(system: System, story: str) -> None:
+def _nothing_left_behind(system: Parts, story: str) -> None:
     def difference() -> set[str]:
-        rows = {row["magnum_uuid"] for row in system.rows("SELECT magnum_uuid FROM clusters WHERE live AND magnum_uuid IS NOT NULL")}
+        rows = {
+            row["magnum_uuid"] for row in system.rows("SELECT magnum_uuid FROM clusters WHERE live AND magnum_uuid IS NOT NULL")
+        }
         there = {cluster["uuid"] for cluster in system.control("GET", "/audit")["clusters"] if cluster["deleted_at"] is None}
         return rows ^ there
 
     try:
         system.until(lambda: not difference(), 30, "rows and Magnum agree")
-    except AssertionError:
+    except NotInTime:
         pytest.fail(f"rows and Magnum differ: {difference()}; {story}")

@@ -1,11 +1,15 @@
-"""The whole system as real processes, started, killed and started again one by one."""
+"""The whole system as real processes, started, killed and started again one by one: for fault tests and benchmarks."""
 
+import contextlib
 import os
 import signal
+import socket
 import subprocess
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Final, Self
 
 import psycopg2
 import psycopg2.extras
@@ -16,10 +20,9 @@ from keystoneauth1.session import Session
 from deployment.local.environment import ROOT, Plan, plan
 from deployment.local.supervision import programs
 from shared.db import migrate
-from tests.waiting import find_free_port, wait_until
 
 #: Short periods, so that a round takes seconds; the relations between them are those of production.
-FAST = {
+FAST: Final = {
     "LEASE_TTL": "8",
     "OS_TIMEOUT": "2.5",
     "RELAY_INTERVAL": "0.3",
@@ -38,19 +41,36 @@ FAST = {
 }
 
 
-class System:
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+ALL: Final = ("simulator", "api", "worker", "relay", "beat")
+
+
+class NotInTime(RuntimeError):
+    """What was waited for did not come."""
+
+
+class Parts:
     """PostgreSQL, Valkey, simulator, API, worker, relay and beats, each a process of its own.
 
-    ``extra`` programs: "beat2", a second beat.
+    Entering starts the servers, migrates, and starts ``programs``; there is also "beat2", a second beat. ``settings`` are
+    environment variables over the fast ones.
     """
 
-    def __init__(self, home: Path, **settings: str) -> None:
-        ports = {name: str(find_free_port()) for name in ("API_PORT", "FLOWER_PORT", "SIMULATOR_PORT")}
+    def __init__(self, home: Path, programs_: Iterable[str] = ALL, **settings: str) -> None:
+        self._first = tuple(programs_)
+        ports = {name: str(free_port()) for name in ("API_PORT", "FLOWER_PORT", "SIMULATOR_PORT")}
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("OS_", "DATABASE", "REDIS", "POSTGRES"))}
         self.plan: Plan = plan({**clean, "STATE_DIR": str(home), **FAST, **ports, **settings})
         if self.plan.postgres is None or self.plan.valkey is None or self.plan.simulator is None:
             msg = "the environment names real servers"
             raise RuntimeError(msg)
+        self._simulator_url = self.plan.simulator.url
         self.postgres, self.valkey = self.plan.postgres, self.plan.valkey
         self._commands = {program.name: program.command for program in programs(self.plan) if not program.server}
         beat = [word.replace("beat-schedule", "beat2-schedule") for word in self._commands["beat"]]
@@ -59,20 +79,21 @@ class System:
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    def __enter__(self) -> "System":
+    def __enter__(self) -> Self:
         try:
             self.postgres.start()
             self.valkey.start()
             migrate.upgrade(self.plan.environment["DATABASE_URL"])
-            for name in ("simulator", "api", "worker", "relay", "beat"):
+            for name in self._first:
                 self.start(name)
-            wait_until(self._is_ready, 60, what="the system is ready")
+            if "api" in self._first:
+                self.until(self._is_ready, 60, "the API is ready")
         except BaseException:
-            self.__exit__()
+            self.__exit__(None, None, None)
             raise
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(self, _kind: type[BaseException] | None, _exc: BaseException | None, _trace: TracebackType | None) -> None:
         for name in list(self._running):
             self.kill(name)
         self.valkey.stop()
@@ -98,19 +119,17 @@ class System:
         process = self._running.pop(name, None)
         if process is None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, number)
-        except ProcessLookupError:
-            pass
         process.wait(20)
 
     def _is_ready(self) -> bool:
         for name, process in self._running.items():
             if process.poll() is not None:
                 tail = (self.plan.log_dir / f"{name}.log").read_text(errors="replace")[-3000:]
-                raise AssertionError(f"{name} ended with {process.returncode}:\n{tail}")
+                raise NotInTime(f"{name} ended with {process.returncode}:\n{tail}")
         try:
-            return requests.get(f"{self.api}/ready", timeout=5).status_code == 200
+            return requests.get(f"{self.api}/ready", timeout=5).ok
         except requests.RequestException:
             return False
 
@@ -124,23 +143,19 @@ class System:
     @property
     def simulator(self) -> str:
         """The simulator's address."""
-        if self.plan.simulator is None:
-            raise AssertionError("no simulator")
-        return self.plan.simulator.url
+        return self._simulator_url
 
-    def token(self, username: str = "admin", password: str = "secretpassword", project: str = "kcloud") -> str:
+    def token(self, username: str = "admin", password: str | None = None, project: str = "kcloud") -> str:
         """A token of the simulator's Keystone."""
         auth = v3.Password(
             f"{self.simulator}/identity/v3",
             username=username,
-            password=password,
+            password=password or self.plan.environment["OS_PASSWORD"],
             project_name=project,
             user_domain_name="Default",
             project_domain_name="Default",
         )
-        token = Session(auth=auth, timeout=10).get_token()
-        assert token
-        return str(token)
+        return str(Session(auth=auth, timeout=10).get_token())
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
         """The simulator's control endpoint."""
@@ -158,18 +173,15 @@ class System:
         finally:
             connection.close()
 
-    def until(self, predicate: Any, timeout_s: float, what: str) -> Any:
-        """Wait; while the database is away, the answer is no."""
-
-        def asked() -> Any:
-            try:
-                return predicate()
-            except (psycopg2.Error, requests.RequestException):
-                return None
-
-        return wait_until(asked, timeout_s, every_s=0.2, what=what)
-
-
-def pause(seconds: float) -> None:
-    """Let time pass while faults act; nothing is asserted to have happened by then."""
-    time.sleep(seconds)
+    def until(self, predicate: Callable[[], Any], timeout_s: float, what: str) -> Any:
+        """Wait for a true answer, and return it; raise :class:`NotInTime`. While a part is away, the answer is no."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            answer = None
+            with contextlib.suppress(psycopg2.Error, requests.RequestException):
+                answer = predicate()
+            if answer:
+                return answer
+            if time.monotonic() > deadline:
+                raise NotInTime(f"not within {timeout_s:g} s: {what}")
+            time.sleep(0.1)
