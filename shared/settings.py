@@ -6,7 +6,7 @@ generated from here.
 
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import quote
@@ -124,9 +124,18 @@ def database_url() -> str:
     return _database_url(FileAwareEnv())
 
 
+def _noted(address: Callable[[FileAwareEnv], str], env: FileAwareEnv, problems: list[str]) -> str:
+    try:
+        return address(env)
+    except ConfigurationError as exc:
+        problems.append(exc.detail)
+        return ""
+
+
 def load() -> Settings:
     """The settings of this process. Raises :class:`ConfigurationError` that names every wrong variable."""
     env = FileAwareEnv(eager=False)
+    problems: list[str] = []
     positive = validate.Range(min=0, min_inclusive=False)
     share = validate.Range(min=0.001, max=1.0)
     port = validate.Range(min=1, max=65535)
@@ -179,8 +188,8 @@ def load() -> Settings:
             metrics_retention_days=env.int("METRICS_RETENTION_DAYS", 400, validate=positive),
             worker_concurrency=env.int("WORKER_CONCURRENCY", 16, validate=positive),
         )
-        database_url = _database_url(env)
-        redis_url = _redis_url(env)
+        database_url = _noted(_database_url, env, problems)
+        redis_url = _noted(_redis_url, env, problems)
         secret_key = env.str("KCLOUD_SECRET_KEY", None)
         log_level = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
         log_format = env.str("LOG_FORMAT", "console", validate=validate.OneOf(["console", "json"]))
@@ -188,8 +197,10 @@ def load() -> Settings:
     except EnvValidationError as exc:
         messages = exc.error_messages
         by_name = messages.items() if isinstance(messages, Mapping) else {"": messages}.items()
-        msg = "; ".join(f"{name}: {', '.join(words)}" for name, words in by_name)
-        raise ConfigurationError(msg) from exc
+        problems += [f"{name}: {', '.join(words)}" for name, words in by_name]
+        raise ConfigurationError("; ".join(problems)) from exc
+    if problems:
+        raise ConfigurationError("; ".join(problems))
     return Settings(
         cloud=cloud,
         api=api,
