@@ -124,6 +124,7 @@ class ObservedCluster:
     coe_version: str | None = None
     stack_id: str | None = None
     faults: dict[str, Any] = field(default_factory=dict)
+    project_id: str | None = None  #: whose it is; an administrator's lists have every project's
 
     @property
     def status(self) -> MagnumStatus:

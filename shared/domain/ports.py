@@ -88,11 +88,15 @@ class CloudGateway(Protocol):
         ...
 
     def get(self, uuid: str) -> ObservedCluster | None:
-        """One cluster; None where Magnum answers 404."""
+        """One cluster of the project; None where Magnum answers 404, or shows another project's to an administrator."""
         ...
 
     def page(self, *, limit: int, marker: str | None = None, newest_first: bool = False) -> list[ObservedCluster]:
-        """Some clusters of the project in detail: by id after ``marker``, or the latest changed first."""
+        """Some clusters in detail: in the order of their making after ``marker``, or the latest changed first.
+
+        To a user who is an administrator Magnum lists every project's: look at ``project_id``. Fewer than ``limit`` mean the
+        end. Raises CloudNotFound where the cluster of ``marker`` has gone.
+        """
         ...
 
     def create(self, spec: ClusterSpec) -> str:

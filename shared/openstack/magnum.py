@@ -41,14 +41,15 @@ class MagnumGateway:
         return self.get(name)
 
     def get(self, uuid: str) -> ObservedCluster | None:
-        """One cluster; None where Magnum answers 404."""
+        """One cluster; None where Magnum answers 404, or shows an administrator what is another project's."""
         try:
-            return observed_from(self._read(f"/clusters/{uuid}"))
+            seen = observed_from(self._read(f"/clusters/{uuid}"))
         except CloudNotFound:
             return None
+        return seen if seen.project_id in {None, self._scope.project_id} else None
 
     def page(self, *, limit: int, marker: str | None = None, newest_first: bool = False) -> list[ObservedCluster]:
-        """Some clusters in detail. The answer to a marker that has gone is :class:`CloudNotFound`."""
+        """Some clusters in detail, of every project where the service's user is an administrator: Magnum has no filter."""
         query: dict[str, Any] = {"limit": limit}
         if marker:
             query["marker"] = marker
@@ -189,6 +190,7 @@ def observed_from(body: Mapping[str, Any]) -> ObservedCluster:
         coe_version=body.get("coe_version"),
         stack_id=body.get("stack_id"),
         faults=body.get("faults") or {},
+        project_id=body.get("project_id"),
     )
 
 

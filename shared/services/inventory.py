@@ -110,7 +110,9 @@ class Inventory:
             at = self._clock.now()
             piece.listed += len(items)
             if items:
-                self._write(row.scope, items, at, piece)
+                # An administrator is shown every project's clusters, and this is the inventory of one.
+                ours = [item for item in items if item.project_id in {None, row.scope.project_id}]
+                self._write(row.scope, ours, at, piece)
                 piece.marker = items[-1].uuid
             if len(items) < self._engine.page_size:
                 piece.whole = True
