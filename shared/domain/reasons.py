@@ -40,7 +40,7 @@ RULES: Final = (
     ),
     _rule(r"load ?balancer|octavia", "LB_ERROR", "The load balancer could not be made or removed; look at it in Octavia."),
     _rule(
-        r"port .*in use|in use by|conflict.*(network|subnet|security group)",
+        r"ports? .*in use|in use by|conflict.*(network|subnet|security group)",
         "PORT_IN_USE",
         "Something still holds a port or network of this cluster; remove it, then try again.",
     ),

@@ -1,0 +1,257 @@
+"""States, phases, reasons, names, usage and rates."""
+
+from datetime import timedelta
+from decimal import Decimal
+from itertools import product
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.domain import rating
+from shared.domain.clusters import MAGNUM_NAME_MAX, NAME_MAX, MagnumStatus, Phase, magnum_name
+from shared.domain.jobs import ACTIVE, TERMINAL, TRANSITIONS, JobError, JobKind, JobState, check_transition
+from shared.domain.lifecycle import phase_of
+from shared.domain.reasons import classify
+from shared.errors import InvalidTransition
+from shared.services.usage import usage_rows
+from tests.builders import NOW, a_catalog, a_cluster, a_flavor, a_template, ago, an_observed
+
+# -- states -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("old,new", list(product(JobState, JobState)))
+def test_check_transition_follows_the_table(old: JobState, new: JobState) -> None:
+    if new in TRANSITIONS[old]:
+        check_transition(old, new)
+    else:
+        with pytest.raises(InvalidTransition) as caught:
+            check_transition(old, new)
+        assert caught.value.context == {"old": str(old), "new": str(new)}
+
+
+def test_every_state_is_active_or_terminal_and_terminal_ones_have_no_way_out() -> None:
+    assert set(JobState) == ACTIVE | TERMINAL
+    assert not ACTIVE & TERMINAL
+    assert all(not TRANSITIONS[state] for state in TERMINAL)
+
+
+def test_every_active_state_can_reach_every_end() -> None:
+    for start in ACTIVE:
+        reached, frontier = {start}, [start]
+        while frontier:
+            for following in TRANSITIONS[frontier.pop()]:
+                if following not in reached:
+                    reached.add(following)
+                    frontier.append(following)
+        assert reached >= TERMINAL
+
+
+def test_error_of_a_job_leaves_out_what_is_not_known() -> None:
+    assert JobError("X", "y").as_dict() == {"reason": "X", "detail": "y"}
+    assert JobError("X", "y", "z", "req-1", 403).as_dict()["upstream_status"] == 403
+
+
+# -- phases ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "status,active,phase,reason",
+    [
+        ("CREATE_IN_PROGRESS", JobKind.CREATE, Phase.PROVISIONING, None),
+        ("CREATE_IN_PROGRESS", None, Phase.PROVISIONING, None),
+        ("CREATE_IN_PROGRESS", JobKind.DELETE, Phase.DELETING, None),
+        ("CREATE_COMPLETE", None, Phase.READY, None),
+        ("CREATE_COMPLETE", JobKind.CREATE, Phase.READY, None),
+        ("CREATE_COMPLETE", JobKind.RESIZE, Phase.UPDATING, None),
+        ("CREATE_COMPLETE", JobKind.DELETE, Phase.DELETING, None),
+        ("CREATE_FAILED", None, Phase.FAILED, "CREATE_FAILED"),
+        ("CREATE_FAILED", JobKind.CREATE, Phase.FAILED, "CREATE_FAILED"),
+        ("CREATE_FAILED", JobKind.DELETE, Phase.DELETING, None),
+        ("UPDATE_IN_PROGRESS", None, Phase.UPDATING, None),
+        ("UPDATE_FAILED", None, Phase.FAILED, "UPDATE_FAILED"),
+        ("UPDATE_FAILED", JobKind.RESIZE, Phase.FAILED, "UPDATE_FAILED"),
+        ("UPDATE_FAILED", JobKind.DELETE, Phase.DELETING, None),
+        ("DELETE_IN_PROGRESS", None, Phase.DELETING, None),
+        ("DELETE_COMPLETE", None, Phase.DELETING, None),
+        ("DELETE_FAILED", None, Phase.FAILED, "DELETE_FAILED"),
+        ("DELETE_FAILED", JobKind.DELETE, Phase.FAILED, "DELETE_FAILED"),
+        ("ROLLBACK_IN_PROGRESS", None, Phase.UPDATING, None),
+        ("NEVER_HEARD_OF", None, Phase.UPDATING, "UNKNOWN_STATUS"),
+    ],
+)
+def test_phase_of(status: str, active: JobKind | None, phase: Phase, reason: str | None) -> None:
+    assert phase_of(an_observed(status), active)[:2] == (phase, reason)
+
+
+def test_unknown_status_is_unknown_not_guessed() -> None:
+    assert MagnumStatus.parse("DELETE_SOMEHOW") is MagnumStatus.UNKNOWN
+    assert MagnumStatus.parse(None) is MagnumStatus.UNKNOWN
+    assert not MagnumStatus.UNKNOWN.in_progress
+    assert not MagnumStatus.UNKNOWN.failed
+
+
+def test_deleted_is_not_complete() -> None:
+    assert not MagnumStatus.DELETE_COMPLETE.complete
+    assert MagnumStatus.UPDATE_COMPLETE.complete
+
+
+# -- reasons --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words,reason",
+    [
+        ("Resource CREATE failed: ResourceInError: Message: No valid host was found. There are not enough hosts", "NO_VALID_HOST"),
+        ("Quota exceeded for instances: Requested 5, but the limit is 3 instances (HTTP 403)", "QUOTA_EXCEEDED"),
+        ("Resource limit exceeded: You have reached the maximum clusters per project, 2.", "QUOTA_EXCEEDED"),
+        ("Image fedora lacks property os_distro: image property missing", "IMAGE_PROPERTY_MISSING"),
+        ("Octavia: load balancer went to ERROR", "LB_ERROR"),
+        ("Unable to complete operation on network: There are one or more ports still in use on the network.", "PORT_IN_USE"),
+        ("Create timed out", "DRIVER_TIMEOUT"),
+        ("Stack CREATE failed: trust could not be validated, unauthorized", "AUTH_EXPIRED"),
+        ("The frobnicator jammed", "CREATE_FAILED"),
+    ],
+)
+def test_classify_by_words(words: str, reason: str) -> None:
+    error = classify(JobKind.CREATE, words)
+    assert error.reason == reason
+    assert error.detail == words
+    assert error.hint
+
+
+@pytest.mark.parametrize(
+    "kind,reason", [(JobKind.CREATE, "CREATE_FAILED"), (JobKind.RESIZE, "UPDATE_FAILED"), (JobKind.DELETE, "DELETE_FAILED")]
+)
+@pytest.mark.parametrize("words", [None, "", "  "])
+def test_classify_without_words(kind: JobKind, reason: str, words: str | None) -> None:
+    error = classify(kind, words)
+    assert (error.reason, error.detail) == (reason, "Magnum gave no reason.")
+
+
+# -- names ----------------------------------------------------------------------------------------------------------------
+
+
+@given(job_id=st.uuids(version=4), length=st.integers(1, NAME_MAX))
+def test_magnum_name_fits_and_carries_the_jobs_mark(job_id: UUID, length: int) -> None:
+    made = magnum_name("n" * length, job_id)
+    assert len(made) <= MAGNUM_NAME_MAX
+    assert made.endswith("-" + str(job_id)[-8:])
+
+
+# -- catalog --------------------------------------------------------------------------------------------------------------
+
+
+def test_catalog_finds_templates_by_id_and_by_a_name_that_one_has() -> None:
+    one, two, three = a_template(uuid="1", name="gpu"), a_template(uuid="2", name="twin"), a_template(uuid="3", name="twin")
+    catalog = a_catalog(one, two, three)
+    assert catalog.template("gpu") is one
+    assert catalog.template("3") is three
+    assert catalog.template("twin") is None
+    assert catalog.template("none") is None
+
+
+def test_an_id_wins_over_a_name_that_looks_like_it() -> None:
+    named, meant = a_template(uuid="1", name="2"), a_template(uuid="2", name="x")
+    assert a_catalog(named, meant).template("2") is meant
+
+
+# -- usage ----------------------------------------------------------------------------------------------------------------
+
+
+def _usage(before: dict[str, Any], status: str, **after: Any) -> list[tuple[str, int, Any]]:
+    rows = usage_rows(a_cluster(**before), an_observed(status, **after), NOW)
+    return [(row["role"], row["nodes"], row["at"]) for row in rows]
+
+
+def test_usage_begins_when_magnum_finished_not_when_it_was_seen() -> None:
+    assert _usage({}, "CREATE_COMPLETE", node_count=3, updated_at=ago(40)) == [("worker", 3, ago(40)), ("master", 1, ago(40))]
+
+
+@pytest.mark.parametrize(
+    "status", ["CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "CREATE_FAILED", "DELETE_IN_PROGRESS", "DELETE_FAILED", "ODD"]
+)
+def test_usage_waits_for_the_end_of_a_change(status: str) -> None:
+    assert _usage({}, status, node_count=3) == []
+
+
+def test_usage_of_what_is_known_is_not_told_again() -> None:
+    known = {"status": "UPDATE_COMPLETE", "observed_node_count": 3, "observed_master_count": 1}
+    assert _usage(known, "UPDATE_COMPLETE", node_count=3) == []
+
+
+def test_usage_of_a_failed_update_counts_what_runs() -> None:
+    assert _usage({"status": "UPDATE_IN_PROGRESS"}, "UPDATE_FAILED", node_count=5)[0] == ("worker", 5, NOW)
+
+
+def test_usage_change_that_magnum_did_not_date_begins_now() -> None:
+    known = {"status": "UPDATE_COMPLETE", "observed_node_count": 3, "observed_master_count": 1, "observed_at": ago(10)}
+    assert _usage(known, "UPDATE_COMPLETE", node_count=4, updated_at=ago(600))[0] == ("worker", 4, NOW)
+
+
+def test_usage_is_never_in_the_future() -> None:
+    assert _usage({}, "CREATE_COMPLETE", updated_at=NOW + timedelta(minutes=5))[0][2] == NOW
+
+
+# -- rates ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flavor,expected",
+    [
+        (a_flavor("gpu.a100.large", pci_passthrough__alias="a100:4"), ("a100", 4)),
+        (a_flavor("gpu.h100.xlarge", accelerator__model="NVIDIA-H100", accelerator__count="8"), ("h100", 8)),
+        (a_flavor("x", accelerator__model="Furiosa-RNGD"), ("rngd", 1)),
+        (a_flavor("x", accelerator__model="mystery", accelerator__type="npu", accelerator__count="2"), ("npu", 2)),
+        (a_flavor("x", accelerator__model="mystery", accelerator__type="fpga"), ("gpu", 1)),
+        (a_flavor("x", pci_passthrough__alias="l40s"), ("l40s", 1)),
+        (a_flavor("npu.furiosa.large"), ("furiosa", 1)),
+        (a_flavor("gpu-t4-small"), ("t4", 1)),
+        (a_flavor("gpu"), ("gpu", 1)),
+        (a_flavor("cpu.large"), ("", 0)),
+        (a_flavor("m1.gpu"), ("", 0)),
+    ],
+)
+def test_accelerators_of(flavor: Any, expected: tuple[str, int]) -> None:
+    assert rating.accelerators_of(flavor) == expected
+
+
+def test_rate_of_a_plain_flavor() -> None:
+    rate = rating.rate_of(a_flavor("cpu.large", vcpus=16, ram_mb=65536))
+    assert rate.price_per_hour == pytest.approx(16 * 0.05 + 64 * 0.01)
+    assert rate.watts == pytest.approx(50 + 16 * 15 * 0.5 + 64 * 0.5)
+
+
+def test_rate_of_an_accelerated_flavor_adds_its_devices() -> None:
+    plain = rating.rate_of(a_flavor("cpu.x", vcpus=32, ram_mb=131072))
+    rate = rating.rate_of(a_flavor("gpu.x", vcpus=32, ram_mb=131072, accelerator__model="a100", accelerator__count="4"))
+    assert rate.price_per_hour - plain.price_per_hour == pytest.approx(4 * 2.0)
+    assert rate.watts - plain.watts == pytest.approx(4 * (60 + 340 * 0.5))
+
+
+def test_rates_answer_to_name_and_id() -> None:
+    rates = rating.rates_of([a_flavor("cpu.large")])
+    assert rates["cpu.large"].price_per_hour == rates["id-of-cpu.large"].price_per_hour
+    assert rates["id-of-cpu.large"].as_dict()["flavor"] == "id-of-cpu.large"
+
+
+def test_cost_is_exact_decimal() -> None:
+    rate = rating.NodeRate("x", 0.1, 360.0)
+    assert rating.cost(rate, 3600 * 3) == Decimal("0.300000")
+    assert rating.energy_kwh(rate, 10_000) == pytest.approx(1.0)
+
+
+@given(st.lists(st.floats(0, 1e6, allow_nan=False), min_size=1, max_size=20))
+def test_costs_of_parts_add_up_to_the_cost_of_the_whole(parts: list[float]) -> None:
+    rate = rating.NodeRate("x", 12.34, 500.0)
+    total = sum((rating.cost(rate, part) for part in parts), Decimal(0))
+    assert abs(total - rating.cost(rate, sum(parts))) <= Decimal("0.000001") * (len(parts) + 1)
+
+
+@given(st.integers(0, 1000), st.floats(0, 86400), st.floats(0, 86400))
+def test_node_seconds_of_adjoining_spans_add_up(nodes: int, first: float, second: float) -> None:
+    middle, end = NOW + timedelta(seconds=first), NOW + timedelta(seconds=first) + timedelta(seconds=second)
+    parts = rating.node_seconds(nodes, NOW, middle) + rating.node_seconds(nodes, middle, end)
+    assert parts == pytest.approx(rating.node_seconds(nodes, NOW, end), abs=1e-3)
