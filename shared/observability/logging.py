@@ -43,7 +43,15 @@ def configure(*, level: str, fmt: str, process: str) -> None:
         name_process,
         _redact,
     ]
-    renderer: Any = structlog.processors.JSONRenderer() if fmt == "json" else structlog.dev.ConsoleRenderer(colors=False)
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if fmt == "json"
+        else (
+            structlog.dev.ConsoleRenderer(
+                colors=False, exception_formatter=structlog.dev.plain_traceback
+            )  # locals may hold secrets
+        )
+    )
     finish = [structlog.processors.format_exc_info] if fmt == "json" else []
     logging.config.dictConfig(
         {
