@@ -1,0 +1,296 @@
+"""/clusters."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from flask import Response
+
+from api import inputs
+from api.idempotency import idempotency
+from api.inputs import Param, Query, read_fields
+from api.kit import Kit
+from api.render import answer, cluster_json, job_json, listing, rfc3339
+from api.schemas import clusters as schemas
+from api.spec import Blueprint, operation
+from shared.domain.clusters import Cluster, MagnumStatus, Phase
+from shared.domain.jobs import Job, JobState
+from shared.domain.ports import Accepted, Actor, ClusterFilter
+from shared.errors import NotFound
+
+_CREATE: Final = schemas.ClusterCreate()
+_SCALE: Final = schemas.ClusterScale()
+_PROMISE: Final = ("Location", "Operation-Location", "Retry-After", "Preference-Applied", "Idempotent-Replayed")
+_DONE: Final = ("Location", "Operation-Location", "Preference-Applied", "Idempotent-Replayed")
+_WORDS: Final = [*(phase.value for phase in Phase), "CREATE_REQUESTED", *(status.value for status in MagnumStatus)]
+_VALIDATED: Final = {"application/json": {"schema": schemas.Validated}}
+
+CHANGE: Final = Query((inputs.VALIDATE_ONLY,))
+LIST: Final = Query(
+    (
+        Param(
+            "status",
+            inputs.one_of({text.lower(): text for text in _WORDS}),
+            {"type": "string", "enum": _WORDS},
+            "A phase or one of Magnum's statuses, in any case.",
+        ),
+        Param(
+            "workload_type",
+            inputs.word,
+            {"type": "string", "minLength": 1, "maxLength": 255},
+            "The value of the label workload_type.",
+        ),
+        Param("managed", inputs.truth, {"type": "boolean"}, "Only those made by this service, or only the others."),
+        inputs.LIMIT,
+        inputs.MARKER,
+    )
+)
+METRICS: Final = Query(
+    (
+        inputs.START,
+        inputs.END,
+        Param(
+            "step",
+            inputs.whole(1, 2_678_400),
+            {"type": "integer", "minimum": 1, "maximum": 2_678_400},
+            "Seconds of each step, over which samples are averaged; 60 by default.",
+        ),
+    )
+)
+COSTS: Final = Query((inputs.START, inputs.END))
+
+
+class ClusterViews:
+    """The operations on clusters."""
+
+    def __init__(self, kit: Kit) -> None:
+        self._kit = kit
+
+    def blueprint(self) -> Blueprint:
+        """Their paths."""
+        made = Blueprint("clusters", __name__, description="Clusters and what is asked of them.")
+        made.add_url_rule("/clusters", view_func=self.create_cluster, methods=["POST"])
+        made.add_url_rule("/clusters", view_func=self.list_clusters, methods=["GET"])
+        made.add_url_rule("/clusters/<cluster_id>", view_func=self.get_cluster, methods=["GET"])
+        made.add_url_rule("/clusters/<cluster_id>", view_func=self.delete_cluster, methods=["DELETE"])
+        made.add_url_rule("/clusters/<cluster_id>/scale", view_func=self.scale_cluster, methods=["PUT"])
+        made.add_url_rule("/clusters/<cluster_id>/status", view_func=self.get_cluster_status, methods=["GET"])
+        made.add_url_rule("/clusters/<cluster_id>/metrics", view_func=self.get_cluster_metrics, methods=["GET"])
+        made.add_url_rule("/clusters/<cluster_id>/costs", view_func=self.get_cluster_costs, methods=["GET"])
+        return made
+
+    @operation(
+        "Create a cluster",
+        {
+            200: ("With `validate_only`: nothing is wrong, and nothing was done.", schemas.Validated),
+            201: ("With `Prefer: wait`: the cluster is made.", schemas.ClusterAccepted, _DONE),
+            202: ("The cluster is promised; `job` says how far it is.", schemas.ClusterAccepted, _PROMISE),
+        },
+        refusals=(409, 502, 504),
+        body=schemas.ClusterCreate,
+        query=CHANGE,
+        changes=True,
+    )
+    def create_cluster(self) -> Response:
+        """The request is checked whole: against the rules of each field, and against the project's templates, flavors and
+        keypairs. A 202 is a promise: the job is written down before it is answered.
+        """
+        actor = self._kit.guard.actor("clusters:create")
+        validate_only = CHANGE.read()["validate_only"]
+        document, fields, findings = read_fields(_CREATE)
+        accepted = self._kit.container.clusters.request_create(
+            actor, fields, findings=findings, idempotency=idempotency(actor, document), validate_only=validate_only
+        )
+        if accepted is None:
+            return _valid()
+        return self._answer(actor, accepted, 201, lambda cluster, job: {**cluster_json(cluster, job), "job_id": str(job.id)})
+
+    @operation(
+        "List clusters",
+        {200: ("The project's clusters, in the order of their making.", schemas.Cluster, ("Link",))},
+        query=LIST,
+        many=True,
+    )
+    def list_clusters(self) -> Response:
+        """A bare array. Where there are more, the header Link has the next page's address."""
+        actor = self._kit.guard.actor("clusters:list")
+        asked = LIST.read()
+        where = ClusterFilter(asked["status"], asked["workload_type"], asked["managed"])
+        clusters = self._kit.container.clusters
+        page = clusters.list(actor, where, limit=asked["limit"], marker=asked["marker"])
+        jobs = clusters.jobs_of(page.items) if page.items else {}
+        items = [cluster_json(cluster, jobs.get(cluster.id)) for cluster in page.items]
+        return listing(items, next_page("/clusters", asked, page.next_marker))
+
+    @operation("Show a cluster", {200: ("The cluster.", schemas.Cluster)}, refusals=(404,), query=inputs.NOTHING)
+    def get_cluster(self, cluster_id: str) -> Response:
+        """By its id here, or by its uuid in Magnum."""
+        actor = self._kit.guard.actor("clusters:get")
+        inputs.NOTHING.read()
+        clusters = self._kit.container.clusters
+        cluster = clusters.get(actor, cluster_id)
+        return answer(cluster_json(cluster, clusters.jobs_of([cluster]).get(cluster.id)))
+
+    @operation(
+        "Delete a cluster",
+        {
+            200: (
+                "With `Prefer: wait`: the cluster is gone. With `validate_only`: it may be deleted.",
+                schemas.DeleteAccepted,
+                _DONE,
+            ),
+            202: ("The removal is promised.", schemas.DeleteAccepted, _PROMISE),
+        },
+        refusals=(404, 409, 502, 504),
+        query=CHANGE,
+        changes=True,
+    )
+    def delete_cluster(self, cluster_id: str) -> Response:
+        """What is pending on the cluster is withdrawn first. A second request, while the first is under way, finds its job."""
+        actor = self._kit.guard.actor("clusters:delete")
+        validate_only = CHANGE.read()["validate_only"]
+        key = idempotency(actor, None)
+        accepted = self._kit.container.clusters.request_delete(actor, cluster_id, idempotency=key, validate_only=validate_only)
+        if accepted is None:
+            return _valid()
+        return self._answer(
+            actor,
+            accepted,
+            200,
+            lambda cluster, job: {
+                "message": f"The removal of cluster {cluster.name!r} {_progress(job)}.",
+                **self._change(cluster, job),
+            },
+        )
+
+    @operation(
+        "Scale a cluster",
+        {
+            200: (
+                "With `Prefer: wait`: the cluster has its new size. With `validate_only`: it may be scaled.",
+                schemas.ScaleAccepted,
+                _DONE,
+            ),
+            202: ("The new size is promised.", schemas.ScaleAccepted, _PROMISE),
+        },
+        refusals=(404, 409, 502, 504),
+        body=schemas.ClusterScale,
+        query=CHANGE,
+        changes=True,
+    )
+    def scale_cluster(self, cluster_id: str) -> Response:
+        """Waits its turn behind what is under way on the cluster. It has arrived when Magnum shows the nodes, not before."""
+        actor = self._kit.guard.actor("clusters:scale")
+        validate_only = CHANGE.read()["validate_only"]
+        document, fields, findings = read_fields(_SCALE)
+        accepted = self._kit.container.clusters.request_resize(
+            actor,
+            cluster_id,
+            fields,
+            findings=findings,
+            idempotency=idempotency(actor, document),
+            validate_only=validate_only,
+        )
+        if accepted is None:
+            return _valid()
+        return self._answer(
+            actor,
+            accepted,
+            200,
+            lambda cluster, job: {
+                "message": f"The scaling of cluster {cluster.name!r} {_progress(job)}.",
+                "target_node_count": job.params.get("node_count", cluster.node_count),
+                **self._change(cluster, job),
+            },
+        )
+
+    @operation(
+        "Show where a cluster is, and why",
+        {200: ("Its phase, the reason, and what is under way.", schemas.ClusterStatus)},
+        refusals=(404,),
+        query=inputs.NOTHING,
+    )
+    def get_cluster_status(self, cluster_id: str) -> Response:
+        """What was wanted beside what was seen, when Magnum was last asked, and how long such operations usually take."""
+        actor = self._kit.guard.actor("clusters:get")
+        inputs.NOTHING.read()
+        return answer(self._kit.container.clusters.status(actor, cluster_id))
+
+    @operation(
+        "Show a cluster's metrics",
+        {200: ("Samples over the window.", schemas.ClusterMetrics)},
+        refusals=(404,),
+        query=METRICS,
+    )
+    def get_cluster_metrics(self, cluster_id: str) -> Response:
+        """By default the last hour in steps of a minute."""
+        actor = self._kit.guard.actor("clusters:metrics")
+        asked = METRICS.read()
+        found = self._kit.container.metering.metrics(
+            actor, cluster_id, start=asked["start"], end=asked["end"], step_s=asked["step"]
+        )
+        return self._measured("metrics", found)
+
+    @operation(
+        "Show a cluster's costs",
+        {200: ("Cost and energy over the window.", schemas.ClusterCosts)},
+        refusals=(404,),
+        query=COSTS,
+    )
+    def get_cluster_costs(self, cluster_id: str) -> Response:
+        """By default since the cluster was made. Quantities are stored; prices are applied when asked."""
+        actor = self._kit.guard.actor("clusters:costs")
+        asked = COSTS.read()
+        found = self._kit.container.metering.costs(actor, cluster_id, start=asked["start"], end=asked["end"])
+        return self._measured("costs", found)
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _answer(self, actor: Actor, accepted: Accepted, done: int, body: Callable[[Cluster, Job], dict[str, Any]]) -> Response:
+        job, applied = self._kit.waited(actor, accepted.job)
+        cluster = accepted.cluster
+        if applied:
+            with suppress(NotFound):  # it may be deleted, as asked; then the last that was known of it is shown
+                cluster = self._kit.container.clusters.get(actor, str(cluster.id))
+        succeeded = job.state is JobState.SUCCEEDED and bool(applied)
+        headers = self._kit.promise_headers(job, f"/clusters/{cluster.id}", replayed=accepted.replayed)
+        headers.update(applied)
+        return answer(body(cluster, job), done if succeeded else 202, headers)
+
+    def _change(self, cluster: Cluster, job: Job) -> dict[str, Any]:
+        return {
+            "cluster_id": str(cluster.id),
+            "timestamp": rfc3339(self._kit.container.clock.now()),
+            "cluster": cluster_json(cluster, job),
+            "job": job_json(job),
+            "job_id": str(job.id),
+        }
+
+    def _measured(self, name: str, found: Mapping[str, Any]) -> Response:
+        rest = {key: value for key, value in found.items() if key != "cluster_id"}
+        return answer({"cluster_id": found["cluster_id"], name: rest, "timestamp": rfc3339(self._kit.container.clock.now())})
+
+
+def _progress(job: Job) -> str:
+    return {
+        JobState.SUCCEEDED: "is done",
+        JobState.FAILED: "has failed",
+        JobState.CANCELLED: "was cancelled",
+    }.get(job.state, "is accepted")
+
+
+def _valid() -> Response:
+    return answer({"valid": True, "findings": []})
+
+
+def next_page(path: str, asked: Mapping[str, Any], marker: str | None) -> str | None:
+    """The next page's address, with the same filters; None where there is no next page."""
+    if marker is None:
+        return None
+    kept = {name: _text(value) for name, value in asked.items() if value is not None} | {"marker": marker}
+    return f"{path}?{urlencode(kept)}"
+
+
+def _text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,70 @@
+"""Who may do what: oslo.policy's rules, with defaults in code.
+
+A file named by POLICY_FILE replaces single rules, in oslo.policy's own format (YAML), and is read again when it changes.
+Whatever the role, a token reaches its own project only: the services scope every query by it.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from oslo_config import cfg
+from oslo_policy import opts, policy
+
+from shared.errors import ConfigurationError
+
+_READER, _MEMBER, _ADMIN = "rule:reader", "rule:member", "rule:admin"
+
+#: name: (check, what it allows)
+RULES: Final[dict[str, tuple[str, str]]] = {
+    "admin": ("role:admin", "What an administrator may do."),
+    "member": ("role:member or rule:admin", "What a member may do, and hence an administrator."),
+    "reader": ("role:reader or rule:member", "What a reader may do, and hence a member."),
+    "clusters:create": (_MEMBER, "Create clusters."),
+    "clusters:list": (_READER, "List clusters."),
+    "clusters:get": (_READER, "Look at a cluster and its status."),
+    "clusters:scale": (_MEMBER, "Change a cluster's size."),
+    "clusters:delete": (_MEMBER, "Delete clusters."),
+    "clusters:metrics": (_READER, "Read a cluster's metrics."),
+    "clusters:costs": (_READER, "Read a cluster's costs."),
+    "jobs:list": (_READER, "List jobs."),
+    "jobs:get": (_READER, "Look at a job and its history."),
+    "jobs:cancel": (_MEMBER, "Cancel jobs."),
+    "credentials:get": (_ADMIN, "See which application credential is registered."),
+    "credentials:put": (_ADMIN, "Register the project's application credential."),
+    "credentials:delete": (_ADMIN, "Remove the project's application credential."),
+    "service:metrics": (_READER, "Read /metrics. The rule '@' opens it to a Prometheus that has no token."),
+}
+
+
+class Policy:
+    """Answers whether credentials satisfy a rule. About 30 µs an answer; callers remember them (see :mod:`api.auth`)."""
+
+    def __init__(self, policy_file: str | None = None) -> None:
+        """Raises :class:`ConfigurationError` where the file is missing or not to be read."""
+        # It logs every rule that the file replaces, at every start.
+        logging.getLogger("oslo_policy").setLevel(logging.ERROR)
+        conf = cfg.ConfigOpts()
+        conf([], project="kcloud", default_config_files=[], default_config_dirs=[])
+        opts.set_defaults(conf, policy_file=policy_file or "policy.yaml")
+        if policy_file and not Path(policy_file).is_file():
+            msg = f"POLICY_FILE: there is no file {policy_file!r}."
+            raise ConfigurationError(msg)
+        self._enforcer = policy.Enforcer(conf, policy_file=policy_file, use_conf=bool(policy_file))
+        self._enforcer.suppress_default_change_warnings = True
+        self._enforcer.register_defaults([policy.RuleDefault(name, check, about) for name, (check, about) in RULES.items()])
+        try:
+            self._enforcer.load_rules(force_reload=True)
+        except Exception as exc:  # oslo.policy lets YAML's, its own and configuration's errors through
+            msg = f"POLICY_FILE can't be read: {exc}"
+            raise ConfigurationError(msg) from exc
+        unknown = sorted(set(self._enforcer.file_rules) - set(RULES)) if policy_file else []
+        if unknown:
+            msg = f"POLICY_FILE has rules that nothing asks for: {', '.join(unknown)}. There are: {', '.join(RULES)}."
+            raise ConfigurationError(msg)
+
+    def allows(self, rule: str, credentials: Mapping[str, Any]) -> bool:
+        """Whether ``credentials`` (roles, user_id, project_id) satisfy ``rule`` in their own project."""
+        target = {"project_id": credentials.get("project_id"), "user_id": credentials.get("user_id")}
+        return bool(self._enforcer.enforce(rule, target, dict(credentials), do_raise=False))

@@ -1,0 +1,138 @@
+"""From domain objects to JSON. Written out by hand: a schema's dump costs ten times as much, and this is on every path."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from flask import Response
+from werkzeug.datastructures import Headers
+
+from shared.domain.clusters import Cluster
+from shared.domain.jobs import Job, JobEvent
+
+_ZERO = timedelta(0)
+
+
+def rfc3339(at: datetime | None) -> str | None:
+    """A time as text, in UTC with a Z."""
+    if at is None:
+        return None
+    if at.utcoffset() != _ZERO:
+        at = at.astimezone(UTC)
+    return at.isoformat()[:-6] + "Z"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, UUID | Decimal):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Job):
+        return job_json(value)
+    msg = f"{type(value).__name__} is not JSON"
+    raise TypeError(msg)
+
+
+#: Non-finite numbers are no JSON: an error of ours, not an answer.
+encode = json.JSONEncoder(default=_plain, separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+
+class Answer(Response):
+    """A whole answer whose headers are complete and ASCII, so that there is nothing to find out about them when it is sent."""
+
+    default_mimetype = "application/json"
+
+    def get_wsgi_headers(self, environ: Any) -> Headers:
+        """As they are; werkzeug's own way escapes Location and costs 20 µs."""
+        del environ
+        return self.headers
+
+
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer."""
+    return Answer(encode(body), status, headers)
+
+
+def cluster_json(cluster: Cluster, job: Job | None) -> dict[str, Any]:
+    """A cluster, with the job that matters most to it."""
+    path = f"/clusters/{cluster.id}"
+    return {
+        "id": str(cluster.id),
+        "name": cluster.name,
+        "status": cluster.status or "CREATE_REQUESTED",
+        "phase": cluster.phase.value,
+        "reason": cluster.reason,
+        "detail": cluster.reason_detail,
+        "node_count": cluster.node_count,
+        "observed_node_count": cluster.observed_node_count,
+        "master_count": cluster.master_count,
+        "created_at": rfc3339(cluster.created_at),
+        "updated_at": rfc3339(cluster.updated_at),
+        "labels": cluster.labels,
+        "api_address": cluster.api_address,
+        "coe_version": cluster.coe_version,
+        "magnum_uuid": cluster.magnum_uuid,
+        "cluster_template_id": cluster.template_id,
+        "cluster_template_name": cluster.template_name,
+        "flavor_id": cluster.flavor,
+        "master_flavor_id": cluster.master_flavor,
+        "keypair": cluster.keypair,
+        "health_status": cluster.health_status,
+        "managed": cluster.managed,
+        "gone": cluster.gone,
+        "job": job_json(job) if job else None,
+        "links": {"self": path, "status": f"{path}/status", "metrics": f"{path}/metrics", "costs": f"{path}/costs"},
+    }
+
+
+def job_json(job: Job) -> dict[str, Any]:
+    """A job, without what is between workers (leases, baselines)."""
+    path = f"/jobs/{job.id}"
+    return {
+        "id": str(job.id),
+        "kind": job.kind.value,
+        "state": job.state.value,
+        "step": job.step,
+        "condition": job.condition,
+        "cluster_id": str(job.cluster_id),
+        "cluster_name": job.cluster_name,
+        "params": job.params,
+        "attempts": job.attempts,
+        "blocked_by": str(job.blocked_by) if job.blocked_by else None,
+        "created_at": rfc3339(job.created_at),
+        "due_at": rfc3339(job.due_at),
+        "started_at": rfc3339(job.started_at),
+        "submitted_at": rfc3339(job.submitted_at),
+        "progress_at": rfc3339(job.progress_at),
+        "finished_at": rfc3339(job.finished_at),
+        "deadline_at": rfc3339(job.deadline_at),
+        "cancel_requested_at": rfc3339(job.cancel_requested_at),
+        "cancel_reason": job.cancel_reason,
+        "result": job.result,
+        "error": job.error,
+        "requested_by": job.requested_by,
+        "request_id": job.request_id,
+        "links": {"self": path, "events": f"{path}/events", "cluster": f"/clusters/{job.cluster_id}"},
+    }
+
+
+def event_json(event: JobEvent) -> dict[str, Any]:
+    """One step of a job's history."""
+    return {
+        "seq": event.seq,
+        "at": rfc3339(event.at),
+        "step": event.step,
+        "state": event.state.value,
+        "detail": event.detail,
+    }
+
+
+def listing(items: Sequence[dict[str, Any]], next_url: str | None) -> Response:
+    """A page: a bare array, with a Link header where there is more."""
+    return answer(items, headers={"Link": f'<{next_url}>; rel="next"'} if next_url else None)

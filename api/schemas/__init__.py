@@ -1,0 +1,1 @@
+"""What goes in and out, one module per noun. Only the API imports them."""
