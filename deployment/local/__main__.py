@@ -149,6 +149,9 @@ def run() -> int:
         for server in (plan.postgres, plan.valkey):
             if server is not None:
                 server.prepare()
+        # Counters of processes that are gone; a restart of everything is a restart of the counters.
+        for file in (plan.state_dir / "run" / "metrics").glob("*.db"):
+            file.unlink()
         logs = LogWatcher(plan.log_dir)
         manager = stop.manager = Supervisor(plan)
         try:

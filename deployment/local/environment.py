@@ -111,7 +111,7 @@ def plan(environ: Mapping[str, str]) -> Plan:
     """Decide what runs. Makes STATE_DIR and the secrets in it; raises :class:`LaunchError` where a variable is wrong."""
     home = state_dir(environ)
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for name in ("log", "run"):
+    for name in ("log", "run", "run/metrics"):
         (home / name).mkdir(exist_ok=True, mode=0o700)
     env = {key: value for key, value in environ.items() if value}
 
@@ -147,6 +147,8 @@ def plan(environ: Mapping[str, str]) -> Plan:
     # Flower reads its login from this variable, where `ps` does not show it.
     if not given("FLOWER_BASIC_AUTH"):
         env["FLOWER_BASIC_AUTH"] = _kept_secret(home / "flower-login", lambda: f"kcloud:{secrets.token_urlsafe(12)}")
+    # All programs count into one directory, so that the API's /metrics shows the workers' ticks and calls too.
+    env.setdefault("PROMETHEUS_MULTIPROC_DIR", str(home / "run" / "metrics"))
     # Where it is set, every program compiles our packages anew at every start: 0.4 s each, of five.
     env.pop("PYTHONDONTWRITEBYTECODE", None)
     # Programs write to files here: without this a line would show only when 8 kB have gathered.
