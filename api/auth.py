@@ -110,14 +110,14 @@ class KeystoneValidator:
     def __call__(self, token: str) -> Mapping[str, Any]:
         """The token's data."""
         environ = EnvironBuilder(headers=[("X-Auth-Token", token)]).get_environ()
-        environ["kcloud.no_cache"] = self._no_cache
+        found: dict[str, Any] = {}
+        environ.update({"kcloud.no_cache": self._no_cache, "kcloud.found": found})
         try:
             _, status, _ = run_wsgi_app(self._middleware, environ)
         except ksa.ClientException as exc:
             raise _keystone_away(str(exc)) from exc
         if status.startswith("200"):
-            data: Mapping[str, Any] = environ["keystone.token_info"]["token"]
-            return data
+            return found
         if status.startswith("401"):
             raise NotAuthenticated(
                 "Keystone does not accept this token: it is unknown, expired, revoked, or limited by access rules.",
@@ -127,7 +127,8 @@ class KeystoneValidator:
         raise _keystone_away(f"HTTP {status}")
 
     @staticmethod
-    def _accept(_environ: Any, start_response: Callable[..., Any]) -> list[bytes]:
+    def _accept(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        environ["kcloud.found"].update(environ["keystone.token_info"]["token"])
         start_response("200 OK", [])
         return []
 
