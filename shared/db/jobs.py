@@ -161,6 +161,13 @@ class JobRepository:
         ).scalar()
         return value
 
+    def last_error(self, job_id: UUID) -> dict[str, Any] | None:
+        """What the cloud said at the latest attempt that was put off, in the form of :class:`JobError`."""
+        detail: dict[str, Any] | None = self._connection.execute(
+            text("SELECT detail FROM job_events WHERE job_id = :id AND step = 'retry' ORDER BY seq DESC LIMIT 1"), {"id": job_id}
+        ).scalar()
+        return {name: value for name, value in detail.items() if name in JobError.__dataclass_fields__} if detail else None
+
     # -- the relay ------------------------------------------------------------------------------------------------
 
     def take_due(self, *, limit: int, again_after_s: float) -> list[Job]:

@@ -6,6 +6,7 @@ have been made, and looks for its effect until a grace has passed, instead of ma
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID, uuid4
@@ -24,7 +25,7 @@ from shared.domain.jobs import Job, JobError, JobKind, JobState
 from shared.domain.lifecycle import baseline_of
 from shared.domain.ports import Announcer, Clock, Cloud, CloudGateway
 from shared.domain.reasons import classify
-from shared.errors import CloudBeingWritten, CloudError, CloudRejected, CloudThrottled, LeaseLost
+from shared.errors import CloudBeingWritten, CloudError, CloudRejected, CloudThrottled, CloudTimeout, LeaseLost
 from shared.observability.logging import get_logger
 
 if TYPE_CHECKING:
@@ -98,13 +99,16 @@ class Runner:
 
     def _create(self, job: Job, cluster: Cluster, gateway: CloudGateway) -> Job:
         name = cluster.magnum_name or cluster.name
-        existing = gateway.find(name)
+        existing = self._find(gateway, name, cluster.scope)
         if existing is not None:
             return self._created(job, cluster, existing.uuid, adopted=True)
         if job.intent_at is not None and self._within_grace(job):
             return self._later(job, _LOOK_AGAIN_S, "looking_for_lost_answer", forget_intent=False, count=False)
         if job.cancel_requested_at is not None:
             return self._end_unmade(job, cluster, JobState.CANCELLED, None, job.cancel_reason or "CANCELLED")
+        if job.intent_at is not None and self._is_used_up(job):
+            error = self._last_error(job)
+            return self._end_unmade(job, cluster, JobState.FAILED, error, str(error["reason"]))
         spec = ClusterSpec(
             name=name,
             template=cluster.template_id,
@@ -188,7 +192,7 @@ class Runner:
     def _delete(self, job: Job, cluster: Cluster, gateway: CloudGateway) -> Job:
         uuid = cluster.magnum_uuid
         if uuid is None:
-            found = gateway.find(cluster.magnum_name) if cluster.magnum_name else None
+            found = self._find(gateway, cluster.magnum_name, cluster.scope) if cluster.magnum_name else None
             if found is None:
                 return self._deleted(job, cluster, existed=False)
             uuid = found.uuid
@@ -280,7 +284,8 @@ class Runner:
             return None
 
     def _retry(self, job: Job, cluster: Cluster, exc: CloudError) -> Job:
-        if (job.attempts >= self._engine.max_attempts or self._is_late(job)) and exc.executed is not None:
+        # A create whose answer was lost may have made a cluster: its last attempt looks for that first (see _create).
+        if self._is_used_up(job) and (exc.executed is not None or job.kind is not JobKind.CREATE):
             return self._refused(job, cluster, exc)
         wait = self._backoff_s(job.attempts)
         if isinstance(exc, CloudThrottled) and exc.retry_after_s:
@@ -299,6 +304,34 @@ class Runner:
             return self._end_unmade(job, cluster, JobState.FAILED, error.as_dict(), error.reason)
         # The cluster is as it was: what it is, inventory and ticks say. Only the wish failed.
         return self._fail(job, cluster, error, touch_phase=job.kind is JobKind.DELETE)
+
+    def _find(self, gateway: CloudGateway, name: str, scope: Scope) -> ObservedCluster | None:
+        """The cluster of this name; of twins (two workers' creates were executed) one, and inventory removes the others."""
+        try:
+            return gateway.find(name)
+        except CloudRejected as exc:
+            if exc.reason != "CLOUD_CONFLICT":
+                raise
+        until = time.monotonic() + self._engine.tick_budget_s
+        marker: str | None = None
+        while time.monotonic() < until:
+            items = gateway.page(limit=self._engine.page_size, marker=marker, newest_first=True)
+            for item in items:
+                if item.name == name and item.project_id in {None, scope.project_id}:
+                    return item
+            if len(items) < self._engine.page_size:
+                return None
+            marker = items[-1].uuid
+        msg = f"Several clusters in Magnum are named {name!r}, and its lists are too long to find them in time."
+        raise CloudTimeout(msg)
+
+    def _last_error(self, job: Job) -> Mapping[str, object]:
+        with self._database.single() as uow:
+            known = uow.jobs.last_error(job.id)
+        return known or JobError("DEADLINE", "The job's time ran out before Magnum showed a cluster of it.").as_dict()
+
+    def _is_used_up(self, job: Job) -> bool:
+        return job.attempts >= self._engine.max_attempts or self._is_late(job)
 
     def _is_late(self, job: Job) -> bool:
         return job.deadline_at is not None and self._clock.now() > job.deadline_at
