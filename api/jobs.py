@@ -133,6 +133,8 @@ class JobViews:
 
     def _stream(self, actor: Actor, job_id: UUID, after: int) -> Response:
         self._kit.container.jobs.get(actor, job_id)  # a 404 must come before the stream begins
+        if request.method == "HEAD":  # its answer has no body, so nothing would ever close a stream
+            return Response(content_type="text/event-stream")
         if not self._kit.streams.take():
             raise Unavailable(
                 "Too many event streams are open.",

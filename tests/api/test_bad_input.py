@@ -194,7 +194,7 @@ def test_a_wrong_query_parameter_of_jobs_is_named(reader: Caller, query: str) ->
         ("start=2026-01-01T00:00:00Z&end=2026-12-01T00:00:00Z&step=1", "step"),
     ],
 )
-def test_a_wrong_window_is_named(world: World, member: Caller, query: str, field: str) -> None:
+def test_a_wrong_window_is_named(member: Caller, query: str, field: str) -> None:
     cluster = member("POST", "/clusters", a_body()).get_json()["id"]
     found = problem(member("GET", f"/clusters/{cluster}/metrics?{query}"), 422)
     assert [error["field"] for error in found["errors"]] == [field]
