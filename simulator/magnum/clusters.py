@@ -142,8 +142,9 @@ class ClusterRoutes:
             template = magnum.template(me, body["cluster_template_id"], 404 if version >= (1, 10) else 400)
             cluster = self._build(me, body, template, version)
             held = sum(1 for c in magnum.collection.clusters.values() if c.project_id == me.project_id)
-            if held >= magnum.quota:
-                words = f"Resource limit exceeded: You have reached the maximum clusters per project, {magnum.quota}."
+            limit = magnum.quota_of(me.project_id)
+            if held >= limit:
+                words = f"Resource limit exceeded: You have reached the maximum clusters per project, {limit}."
                 raise fault(403, f"{words} You may delete a cluster to make room for a new one.")
         magnum.costs.charge(costs.CREATE_S)
         with magnum.collection.lock:

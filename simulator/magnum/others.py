@@ -85,7 +85,8 @@ class Authority:
 def routes(magnum: Magnum, router: Router, store: Store) -> None:
     """Add them."""
     authority = Authority(store)
-    quotas: dict[str, dict[str, Any]] = dict(store.all("quota"))
+    quotas = magnum.quotas
+    quotas.update(store.all("quota"))
 
     def certificate(request: Request) -> Answer:
         me, version = magnum.enter(request, "certificate:get")

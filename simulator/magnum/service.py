@@ -1,6 +1,7 @@
 """What all of Magnum's resources need: who asks, at which version, and which object is meant."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from simulator.clock import Clock
 from simulator.compute import Nova
@@ -27,7 +28,13 @@ class Magnum:
     clock: Clock
     costs: Costs
     quota: int = 1000  #: clusters per project, where no other is set
+    quotas: dict[str, dict[str, Any]] = field(default_factory=dict)  #: by project, as an administrator has set them
     lists_broken: bool = False  #: a cluster without node groups stays: every list answers 400 (openstack-facts, 2)
+
+    def quota_of(self, project_id: str | None) -> int:
+        """How many clusters a project may have."""
+        known = self.quotas.get(project_id or "")
+        return int(known["hard_limit"]) if known else self.quota
 
     def enter(self, request: Request, rule: str, *, writes: bool = False) -> tuple[Identity, tuple[int, int]]:
         """Check token and role, and read the microversion."""
