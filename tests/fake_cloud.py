@@ -116,6 +116,10 @@ class FakeCloud:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
+        self.reset()
+
+    def reset(self) -> None:
+        """As new."""
         self.allowed = {PROJECT, OTHER_PROJECT}
         self.templates: list[Template] = [a_template()]
         self.flavors: list[Flavor] = [a_flavor("cpu.large"), a_flavor("gpu.a100.large", vcpus=32, ram_mb=131072)]
