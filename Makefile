@@ -83,11 +83,11 @@ verify-openstack: $(RUNTIME) ## Check the OpenStack that OS_* names: token, cata
 
 .PHONY: test
 test: $(DEV) ## Run the tests, or some: make test T=tests/unit
-	@exec $(BIN)/python -m pytest -n $(JOBS) $(T)
+	@exec $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(T)
 
 .PHONY: test-all
 test-all: $(DEV) ## Run the tests with the long fault tests and more examples
-	@HYPOTHESIS_PROFILE=thorough CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -n $(JOBS) --timeout 3600 tests
+	@HYPOTHESIS_PROFILE=thorough CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 3600 tests
 
 .PHONY: lint
 lint: $(DEV) ## Check style, types, the direction of imports, and the locks
@@ -113,8 +113,8 @@ chaos: $(DEV) ## Kill processes at random, many rounds: make chaos ROUNDS=300
 # --- generated files ----------------------------------------------------------------------------------------------------------
 
 .PHONY: openapi
-openapi: $(DEV) ## Write docs/openapi.json
-	@exec $(BIN)/python -m api.spec docs/openapi.json
+openapi: $(DEV) ## Write docs/openapi.json and docs/errors.md
+	@exec $(BIN)/python -m api.spec docs/openapi.json docs/errors.md
 
 .PHONY: states
 states: $(DEV) ## Write docs/states.md
