@@ -5,6 +5,7 @@ written together by the next one: with one caller nothing waits, with many the c
 job, first event) are in one statement, so they are there together or not at all.
 """
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -12,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+import psycopg2
+from sqlalchemy import Connection, Engine, text
 
 from shared.db.rows import as_json
 from shared.domain.clusters import Cluster
@@ -124,13 +126,43 @@ class Acceptor:
             waiting.written = waiting.job_id in written
 
 
-def write_creates(connection: Connection, rows: str) -> list[UUID]:
-    """Run the statement; the ids of the jobs it wrote. Prepared once per connection, as planning it costs more than running it."""
-    held = connection.info  # lives as long as the connection to PostgreSQL
-    if _PREPARED not in held:
-        connection.exec_driver_sql(_CREATE)
-        held[_PREPARED] = True
-    return [row[0] for row in connection.exec_driver_sql(f"EXECUTE {_PREPARED} (%s)", (rows,))]
+class CreateWriter:
+    """Runs the statement over a connection of its own, on which it was prepared: planning it costs more than running it.
+
+    Used by one thread at a time, which the :class:`Acceptor` sees to.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._connection: Any = None  # psycopg2's; every statement on it is a transaction of its own
+
+    def __call__(self, rows: str) -> list[UUID]:
+        """The ids of the jobs it wrote. After an error that may have broken the connection, the next call opens another."""
+        try:
+            with self._opened().cursor() as cursor:
+                cursor.execute(f"EXECUTE {_PREPARED} (%s)", (rows,))
+                return [UUID(row[0]) if isinstance(row[0], str) else row[0] for row in cursor.fetchall()]
+        except psycopg2.Error as exc:
+            if not isinstance(exc, psycopg2.IntegrityError):
+                self._close()
+            raise
+
+    def _opened(self) -> Any:
+        if self._connection is None:
+            pooled = self._engine.raw_connection()
+            connection: Any = pooled.driver_connection
+            pooled.detach()
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(_CREATE)
+            self._connection = connection
+        return self._connection
+
+    def _close(self) -> None:
+        held, self._connection = self._connection, None
+        if held is not None:
+            with contextlib.suppress(psycopg2.Error):
+                held.close()
 
 
 def _row(cluster: Cluster, job: Job, idempotency: Idempotency | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from shared.db.accept import Acceptor, AcceptRepository, AlreadyWritten, write_creates
+from shared.db.accept import Acceptor, AcceptRepository, AlreadyWritten, CreateWriter
 from shared.db.clusters import ClusterRepository
 from shared.db.jobs import JobRepository
 from shared.db.scopes import ScopeRepository
@@ -44,11 +44,12 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._write = CreateWriter(engine)
         self.acceptor = Acceptor(self._write_creates)
 
     def _write_creates(self, rows: str) -> list[UUID]:
-        with self.single() as uow:
-            return write_creates(uow.connection, rows)
+        with _translated():
+            return self._write(rows)
 
     @contextmanager
     def begin(self) -> Iterator[UnitOfWork]:
@@ -67,8 +68,9 @@ class Database:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except IntegrityError as exc:
-        name = getattr(getattr(exc.orig, "diag", None), "constraint_name", None)
+    except (IntegrityError, psycopg2.IntegrityError) as exc:
+        cause = exc.orig if isinstance(exc, IntegrityError) else exc
+        name = getattr(getattr(cause, "diag", None), "constraint_name", None)
         if name in {"pk_clusters", "pk_jobs"}:  # ids are random: only our own row can be in the way
             raise AlreadyWritten from exc
         known = _CONSTRAINTS.get(name or "")
@@ -76,11 +78,17 @@ def _translated() -> Iterator[None]:
             raise
         error, field, detail = known
         raise error(detail, errors=[FieldError(field, "unique", detail)]) from exc
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as exc:
+        raise _away() from exc
     except PoolTimeout as exc:
         msg = "The database has no free connection."
         raise Unavailable(msg, reason="DATABASE_BUSY", retry_after_s=2) from exc
     except DBAPIError as exc:
         if exc.connection_invalidated or isinstance(exc.orig, psycopg2.OperationalError | psycopg2.InterfaceError):
-            msg = "The database does not answer."
-            raise Unavailable(msg, reason="DATABASE_UNAVAILABLE", retry_after_s=2) from exc
+            raise _away() from exc
         raise
+
+
+def _away() -> Unavailable:
+    msg = "The database does not answer."
+    return Unavailable(msg, reason="DATABASE_UNAVAILABLE", retry_after_s=2)
