@@ -73,8 +73,7 @@ def _measure(parts: Parts, baseline_port: int) -> dict[str, Any]:
 
 def _posts(token: str, names: "count[int]") -> Iterator[bytes]:
     head = (
-        "POST /clusters HTTP/1.1\r\nHost: bench\r\nX-Auth-Token: {}\r\nContent-Type: application/json\r\n"
-        "Content-Length: {}\r\n\r\n"
+        "POST /clusters HTTP/1.1\r\nHost: bench\r\nX-Auth-Token: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
     )
     for number in names:
         body = json.dumps(

@@ -26,7 +26,9 @@ LIMIT_S = 90.0
 def measure() -> dict[str, Any]:
     """Start, stop, and start again ``REPEATS`` times; medians in seconds. The first start makes the database and is not counted."""
     with tempfile.TemporaryDirectory(prefix="kcloud-start-") as home:
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("OS_", "DATABASE", "REDIS", "POSTGRES", "MAKE"))}
+        clean = {
+            key: value for key, value in os.environ.items() if not key.startswith(("OS_", "DATABASE", "REDIS", "POSTGRES", "MAKE"))
+        }
         ports = {name: str(free_port()) for name in ("API_PORT", "FLOWER_PORT", "SIMULATOR_PORT")}
         environment = {**clean, **ports, "STATE_DIR": str(Path(home) / "state")}
         _once(environment, "cold")

@@ -114,6 +114,10 @@ class Parts:
         process = self._running.get(name)
         return process is not None and process.poll() is None
 
+    def pid(self, name: str) -> int:
+        """Its process id."""
+        return self._running[name].pid
+
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> None:
         """End a program with everything it started; by default without a chance to say goodbye."""
         process = self._running.pop(name, None)

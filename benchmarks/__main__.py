@@ -1,0 +1,132 @@
+"""``make bench``: everything, one after the other, and docs/benchmarks.md. One alone: ``python -m benchmarks accept``."""
+
+import json
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks import accept, converge, start
+from deployment.local.environment import ROOT
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+RAW = ROOT / "docs" / "benchmarks.json"
+_ALL = {"accept": accept.measure, "converge": converge.measure, "start": start.measure}
+
+
+def main(names: list[str]) -> int:
+    """Run ``names``, or all; those that are not run keep their last figures."""
+    unknown = sorted(set(names) - set(_ALL))
+    if unknown:
+        sys.stderr.write(f"There is no benchmark {', '.join(unknown)}; there are {', '.join(_ALL)}.\n")
+        return 2
+    known: dict[str, Any] = json.loads(RAW.read_text(encoding="utf-8")) if RAW.exists() else {}
+    for name in names or list(_ALL):
+        sys.stderr.write(f"{name} ...\n")
+        known[name] = {"figures": _ALL[name](), "machine": _machine(), "at": time.strftime("%Y-%m-%d", time.gmtime())}
+        RAW.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    PAGE.write_text(_page(known), encoding="utf-8")
+    sys.stdout.write(PAGE.read_text(encoding="utf-8"))
+    return 0
+
+
+def _machine() -> dict[str, Any]:
+    model = next(
+        (line.split(":", 1)[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")), platform.processor()
+    )
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30),
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "load_before": round(os.getloadavg()[0], 2),
+    }
+
+
+def _lines(path: str) -> list[str]:
+    file = Path(path)
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+
+def _page(known: dict[str, Any]) -> str:
+    parts = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`; the raw figures are in `benchmarks.json`. Each figure stands beside a baseline of the same run.",
+    ]
+    for name, section in (("accept", _accept), ("converge", _converge), ("start", _start)):
+        if name in known:
+            machine = known[name]["machine"]
+            where = (
+                f"{known[name]['at']}, {machine['cores']} cores ({machine['processor']}), {machine['memory_gb']} GB,"
+                f" {machine['system']}, Python {machine['python']}; load before the run {machine['load_before']}"
+            )
+            parts += ["", *section(known[name]["figures"]), "", f"Measured {where}."]
+    return "\n".join(parts) + "\n"
+
+
+def _accept(figures: dict[str, Any]) -> list[str]:
+    return [
+        "## Accept",
+        "",
+        "`POST /clusters` with a Keystone token, checked, and durably committed (PostgreSQL flushes to disk), against an empty Flask",
+        "route under gunicorn with the same configuration. 64 keep-alive clients; load generator, PostgreSQL, simulator and both",
+        f"servers share the machine. {figures['API_WORKERS']} gunicorn workers of {figures['API_THREADS']} threads. Median of the rounds.",
+        "",
+        "| | per second | p50 ms | p99 ms |",
+        "|---|---|---|---|",
+        f"| empty route | {figures['empty_per_s']:.0f} | {figures['empty_p50_ms']:.1f} | {figures['empty_p99_ms']:.1f} |",
+        f"| `POST /clusters` | {figures['accept_per_s']:.0f} | {figures['accept_p50_ms']:.1f} | {figures['accept_p99_ms']:.1f} |",
+        "",
+        f"Share: **{100 * figures['share']:.0f} %** of the empty route. All {figures['committed']} accepted requests were found in the"
+        " database afterwards.",
+    ]
+
+
+def _converge(figures: dict[str, Any]) -> list[str]:
+    rows = [("10,000 in flight", figures["many"]), ("20 in flight among 10,000", figures["few"])]
+    table = [
+        f"| {name} | {f['reads_per_tick']} | {f['magnum_seconds_per_tick']} | {100 * f['magnum_share']:.1f} % | {f['tick_interval_s']} |"
+        f" {f['delay_p50_s']} | {f['delay_p99_s']} | {f['worker_peak_mb']} |"
+        for name, f in rows
+    ]
+    base = figures["baseline"]
+    return [
+        "## Converge",
+        "",
+        "One worker process (16 threads) against the simulator, which charges real Magnum's time, one call after the other. Delay: from",
+        "Magnum's CREATE_COMPLETE to the job's `succeeded`. The calls include the inventory's, which looks at everything once in a while.",
+        "",
+        "| | reads of Magnum per tick | Magnum's seconds per tick | share of Magnum's time | s per tick | delay p50 s | delay p99 s |"
+        " worker MB |",
+        "|---|---|---|---|---|---|---|---|",
+        *table,
+        "",
+        f"Baseline in the same run, one GET per cluster every 10 s: {base['in_flight']} clusters want {base['gets_wanted']} GETs in"
+        f" {base['seconds']} s; Magnum answered {base['gets']} ({100 * base['magnum_share']:.0f} % of its time), so a round takes"
+        f" {base['round_s']} s and of {base['in_flight']} completions {base['completions_seen']} were seen, on average"
+        f" {base['delay_mean_s']} s late (p99 {base['delay_p99_s']} s).",
+    ]
+
+
+def _start(figures: dict[str, Any]) -> list[str]:
+    return [
+        "## Start",
+        "",
+        "`make run` on a machine where everything is installed and the database exists: median of three starts.",
+        "",
+        "| | s |",
+        "|---|---|",
+        f"| ready | {figures['ready_s']:.1f} |",
+        f"| first cluster CREATE_COMPLETE (its creation takes 5 s) | {figures['first_cluster_s']:.1f} |",
+        f"| the slowest of the three | {figures['first_cluster_worst_s']:.1f} |",
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
