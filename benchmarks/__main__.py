@@ -83,8 +83,10 @@ def _accept(figures: dict[str, Any]) -> list[str]:
         f"| empty route | {figures['empty_per_s']:.0f} | {figures['empty_p50_ms']:.1f} | {figures['empty_p99_ms']:.1f} |",
         f"| `POST /clusters` | {figures['accept_per_s']:.0f} | {figures['accept_p50_ms']:.1f} | {figures['accept_p99_ms']:.1f} |",
         "",
-        f"Share: **{100 * figures['share']:.0f} %** of the empty route. All {figures['committed']} accepted requests were found in the"
-        " database afterwards.",
+        (
+            f"Share: **{100 * figures['share']:.0f} %** of the empty route. All {figures['committed']} accepted requests were found in the"
+            " database afterwards."
+        ),
     ]
 
 
@@ -102,15 +104,19 @@ def _converge(figures: dict[str, Any]) -> list[str]:
         "One worker process (16 threads) against the simulator, which charges real Magnum's time, one call after the other. Delay: from",
         "Magnum's CREATE_COMPLETE to the job's `succeeded`. The calls include the inventory's, which looks at everything once in a while.",
         "",
-        "| | reads of Magnum per tick | Magnum's seconds per tick | share of Magnum's time | s per tick | delay p50 s | delay p99 s |"
-        " worker MB |",
+        (
+            "| | reads of Magnum per tick | Magnum's seconds per tick | share of Magnum's time | s per tick | delay p50 s | delay p99 s |"
+            " worker MB |"
+        ),
         "|---|---|---|---|---|---|---|---|",
         *table,
         "",
-        f"Baseline in the same run, one GET per cluster every 10 s: {base['in_flight']} clusters want {base['gets_wanted']} GETs in"
-        f" {base['seconds']} s; Magnum answered {base['gets']} ({100 * base['magnum_share']:.0f} % of its time), so a round takes"
-        f" {base['round_s']} s and of {base['in_flight']} completions {base['completions_seen']} were seen, on average"
-        f" {base['delay_mean_s']} s late (p99 {base['delay_p99_s']} s).",
+        (
+            f"Baseline in the same run, one GET per cluster every 10 s: {base['in_flight']} clusters want {base['gets_wanted']} GETs in"
+            f" {base['seconds']} s; Magnum answered {base['gets']} ({100 * base['magnum_share']:.0f} % of its time), so a round takes"
+            f" {base['round_s']} s and of {base['in_flight']} completions {base['completions_seen']} were seen, on average"
+            f" {base['delay_mean_s']} s late (p99 {base['delay_p99_s']} s)."
+        ),
     ]
 
 

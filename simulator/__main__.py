@@ -1,7 +1,6 @@
 """``python -m simulator``: serve it under gunicorn, one process, many threads."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from simulator.app import Config, Simulator, create_app
 from simulator.magnum.lifecycle import Timing
 
 
-class _Server(BaseApplication):
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
     def __init__(self, config: Config, options: dict[str, Any]) -> None:
         self._config = config
         self._options = options
@@ -64,4 +63,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -4,8 +4,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -58,9 +56,10 @@ def _wait(running: Running) -> None:
     until = time.monotonic() + 20
     while True:
         try:
-            with urllib.request.urlopen(f"{running.url}/_control/", timeout=2):
-                return
-        except (OSError, urllib.error.URLError):
+            requests.get(f"{running.url}/_control/", timeout=2).raise_for_status()
+        except requests.RequestException:
             if running.process.poll() is not None or time.monotonic() > until:
                 raise RuntimeError(f"the simulator did not start (exit code {running.process.poll()})") from None
             time.sleep(0.05)
+        else:
+            return

@@ -1,6 +1,6 @@
 """Certificates, quotas, statistics, services, and Magnum's root."""
 
-import datetime
+import datetime as dt
 from typing import Any
 
 from cryptography import x509
@@ -35,7 +35,7 @@ class Authority:
         key_pem, own_pem = self._pair(cluster)
         key = serialization.load_pem_private_key(key_pem.encode(), None)
         own = x509.load_pem_x509_certificate(own_pem.encode())
-        now = datetime.datetime.now(datetime.UTC)
+        now = dt.datetime.now(dt.UTC)
         builder = (
             x509.CertificateBuilder()
             .subject_name(wanted.subject)
@@ -43,7 +43,7 @@ class Authority:
             .public_key(wanted.public_key())
             .serial_number(x509.random_serial_number())
             .not_valid_before(now)
-            .not_valid_after(now + datetime.timedelta(days=_DAYS))
+            .not_valid_after(now + dt.timedelta(days=_DAYS))
         )
         for extension in wanted.extensions:
             builder = builder.add_extension(extension.value, extension.critical)
@@ -61,7 +61,7 @@ class Authority:
         if held is None:
             key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
             name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, cluster)])
-            now = datetime.datetime.now(datetime.UTC)
+            now = dt.datetime.now(dt.UTC)
             own = (
                 x509.CertificateBuilder()
                 .subject_name(name)
@@ -69,7 +69,7 @@ class Authority:
                 .public_key(key.public_key())
                 .serial_number(x509.random_serial_number())
                 .not_valid_before(now)
-                .not_valid_after(now + datetime.timedelta(days=_DAYS))
+                .not_valid_after(now + dt.timedelta(days=_DAYS))
                 .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
                 .sign(key, hashes.SHA256())
             )
@@ -82,7 +82,7 @@ class Authority:
         return held
 
 
-def routes(magnum: Magnum, router: Router, store: Store) -> None:
+def routes(magnum: Magnum, router: Router, store: Store) -> None:  # noqa: C901, PLR0915 - a table of small handlers
     """Add them."""
     authority = Authority(store)
     quotas = magnum.quotas

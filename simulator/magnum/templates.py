@@ -25,7 +25,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def routes(magnum: Magnum, router: Router) -> None:
+def routes(magnum: Magnum, router: Router) -> None:  # noqa: PLR0915 - a table of small handlers
     """Add them."""
 
     def listed(request: Request) -> Answer:
