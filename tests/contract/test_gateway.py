@@ -33,9 +33,11 @@ def _simulator() -> Iterator[Subject]:
         testing = importlib.import_module("simulator.testing")
     except ModuleNotFoundError as exc:
         pytest.skip(f"the simulator can't be imported: {exc}")
-    with testing.running_simulator() as running:
-        with on_the_wire(Login(running.auth_url, "admin", "secretpassword", "kcloud"), "kcloud") as subject:
-            yield subject
+    with (
+        testing.running_simulator() as running,
+        on_the_wire(Login(running.auth_url, "admin", "secretpassword", "kcloud"), "kcloud") as subject,
+    ):
+        yield subject
 
 
 def _real() -> Iterator[Subject]:
