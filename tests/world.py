@@ -167,7 +167,7 @@ class World:
         for number in range(rounds):
             if not self.unfinished():
                 return
-            self.round(3.0 if number < rounds // 2 else 30.0)
+            self.round(3.0 if number < 40 else 30.0)
         left = [(job["kind"], job["state"], job["step"], job["attempts"]) for job in self.unfinished()]
         raise AssertionError(f"jobs that never end: {left}")
 

@@ -1,0 +1,313 @@
+"""Any order of requests, messages, crashes and outages: what must always be true holds after each step, and all ends well.
+
+The rules drive the real services on a real PostgreSQL over the fake cloud. STATE_MACHINE_EXAMPLES sets how many runs are made.
+"""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from typing import Any, ClassVar
+from uuid import UUID
+
+import pytest
+import structlog
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from shared.domain.clusters import ClusterSpec
+from shared.domain.jobs import TERMINAL, TRANSITIONS, JobState
+from shared.domain.lifecycle import phase_of
+from shared.errors import AlreadyExists, Conflict, NotFound
+from tests.builders import KEYPAIR, SCOPE, TEMPLATE_ID, TEMPLATE_NAME, an_actor
+from tests.fake_cloud import Fault, Trouble, job_of
+from tests.world import World
+
+ACTOR = an_actor()
+_INDEX = st.integers(0, 30)
+_TERMINAL = {state.value for state in TERMINAL}
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Everything that may happen, as rules."""
+
+    world: ClassVar[World]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world.empty()
+        self.world.cloud.reset()
+        self.world.dispatcher.flush()
+        self.world.dispatcher.away = False
+        self.world.execute("INSERT INTO scopes (region, project_id) VALUES (:r, :p)", r=SCOPE.region, p=SCOPE.project_id)
+        self.accepted: list[UUID] = []
+        self.ends: dict[UUID, str] = {}
+        #: A create may be executed twice only after these; see the rules that set it.
+        self.twins_possible = False
+
+    # -- requests -----------------------------------------------------------------------------------------------------
+
+    @rule(name=st.sampled_from("ab"), labels=st.sampled_from([{}, {}, {"rig_fail": "create"}, {"rig_create_seconds": "200"}]))
+    def create(self, name: str, labels: dict[str, str]) -> None:
+        held = self.world.rows("SELECT 1 FROM clusters WHERE live AND managed AND name = :name", name=name)
+        try:
+            accepted = self.world.clusters.request_create(
+                ACTOR, {"name": name, "cluster_template_id": TEMPLATE_NAME, "labels": labels}
+            )
+        except AlreadyExists:
+            assert held
+            return
+        assert not held
+        assert accepted is not None
+        self.accepted.append(accepted.job.id)
+
+    @rule(index=_INDEX, count=st.integers(0, 4))
+    def resize(self, index: int, count: int) -> None:
+        self._request(index, lambda ref: self.world.clusters.request_resize(ACTOR, ref, {"node_count": count}))
+
+    @rule(index=_INDEX)
+    def delete(self, index: int) -> None:
+        self._request(index, lambda ref: self.world.clusters.request_delete(ACTOR, ref))
+
+    def _request(self, index: int, call: Callable[[str], Any]) -> None:
+        clusters = self.world.rows("SELECT id FROM clusters WHERE managed ORDER BY seq")
+        if not clusters:
+            return
+        try:
+            accepted = call(str(clusters[index % len(clusters)]["id"]))
+        except (Conflict, NotFound):
+            return
+        if not accepted.replayed:
+            self.accepted.append(accepted.job.id)
+
+    @precondition(lambda self: self.accepted)
+    @rule(index=_INDEX)
+    def cancel(self, index: int) -> None:
+        try:
+            self.world.jobs.cancel(ACTOR, self.accepted[index % len(self.accepted)])
+        except Conflict:
+            return
+
+    # -- processes ----------------------------------------------------------------------------------------------------
+
+    @rule()
+    def relay(self) -> None:
+        self.world.relay.dispatch()
+
+    @rule(index=_INDEX, twice=st.booleans())
+    def deliver_one(self, index: int, twice: bool) -> None:
+        jobs = self.world.dispatcher.jobs
+        if jobs:
+            job_id = jobs[index % len(jobs)] if twice else jobs.pop(index % len(jobs))
+            self.world.work(job_id)
+
+    @rule()
+    def deliver_all(self) -> None:
+        self.world.relay.dispatch()
+        self.world.deliver()
+
+    @rule()
+    def run_any_job_though_nobody_asked(self) -> None:
+        for job in self.world.unfinished():
+            self.world.work(job["id"])
+
+    @rule()
+    def broker_loses_everything(self) -> None:
+        self.world.dispatcher.flush()
+
+    @rule()
+    def tick(self) -> None:
+        self.world.execute("UPDATE scopes SET next_tick_at = now()")
+        self.world.tick()
+
+    @rule()
+    def inventory(self) -> None:
+        self.world.execute("UPDATE scopes SET next_inventory_at = now()")
+        self.world.take_inventory()
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 30.0, 200.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.world.clock.advance(seconds)
+
+    # -- trouble --------------------------------------------------------------------------------------------------------
+
+    @precondition(lambda self: len(self.world.cloud.faults) < 3)
+    @rule(
+        operation=st.sampled_from(["find", "get", "page", "create", "resize", "delete", "any"]),
+        trouble=st.sampled_from(list(Trouble)),
+    )
+    def something_goes_wrong(self, operation: str, trouble: Trouble) -> None:
+        self.world.cloud.faults.append(Fault(operation, trouble))
+
+    @precondition(lambda self: len(self.world.cloud.faults) < 3)
+    @rule(operation=st.sampled_from(["create", "resize", "delete", "page", "get"]), killed=st.booleans())
+    def worker_hangs_beyond_its_lease(self, operation: str, killed: bool) -> None:
+        self.twins_possible = True
+
+        def meanwhile() -> None:
+            world = self.world
+            world.clock.advance(world.settings.lease_ttl_s + 1)
+            world.relay.dispatch()
+            world.clock.advance(world.settings.lost_answer_grace_s + 1)
+            for job in world.unfinished():
+                world.work(job["id"])
+            world.tick()
+
+        trouble = Trouble.KILLED_AFTER if killed else None
+        self.world.cloud.faults.append(Fault(operation, trouble, meanwhile))
+
+    @rule(index=_INDEX)
+    def somebody_removes_a_cluster(self, index: int) -> None:
+        clusters = list(self.world.cloud.clusters)
+        if clusters:
+            self.world.cloud.vanish(clusters[index % len(clusters)])
+
+    @precondition(lambda self: len(self.world.cloud.clusters) < 5)
+    @rule()
+    def somebody_makes_a_cluster(self) -> None:
+        faults, self.world.cloud.faults = self.world.cloud.faults, []
+        self.world.cloud.gateway(SCOPE).create(ClusterSpec("by-hand", TEMPLATE_ID, 2, 1, KEYPAIR, {}))
+        self.world.cloud.faults = faults
+
+    @rule()
+    def conductor_goes_down(self) -> None:
+        self.world.cloud.conductor_up = False
+        self.twins_possible = True  # a lost create may be executed long after it was looked for
+
+    @precondition(lambda self: not self.world.cloud.conductor_up)
+    @rule(backwards=st.booleans())
+    def conductor_comes_back(self, backwards: bool) -> None:
+        self.world.cloud.start_conductor((lambda count: list(reversed(range(count)))) if backwards else None)
+
+    # -- what must always be true -----------------------------------------------------------------------------------------
+
+    @invariant()
+    def every_promise_is_kept_in_a_row(self) -> None:
+        known = {row["id"] for row in self.world.rows("SELECT id FROM jobs")}
+        assert set(self.accepted) <= known
+
+    @invariant()
+    def no_job_makes_two_clusters(self) -> None:
+        if not self.twins_possible:
+            made = Counter(job_of(cluster) for cluster in self.world.cloud.made if job_of(cluster))
+            assert all(count == 1 for count in made.values()), made
+
+    @invariant()
+    def one_job_acts_on_a_cluster(self) -> None:
+        acting = self.world.rows(
+            "SELECT cluster_id, count(*) FROM jobs WHERE state IN ('running', 'converging') GROUP BY 1 HAVING count(*) > 1"
+        )
+        assert not acting
+
+    @invariant()
+    def ended_jobs_stay_as_they_ended(self) -> None:
+        for row in self.world.rows("SELECT id, state FROM jobs"):
+            if row["id"] in self.ends:
+                assert self.ends[row["id"]] == row["state"]
+            elif row["state"] in _TERMINAL:
+                self.ends[row["id"]] = row["state"]
+
+    @invariant()
+    def history_has_no_illegal_step(self) -> None:
+        states: dict[UUID, list[str]] = defaultdict(list)
+        for row in self.world.rows("SELECT job_id, state FROM job_events ORDER BY seq"):
+            states[row["job_id"]].append(row["state"])
+        for job_id, history in states.items():
+            assert history[0] == "queued"
+            for old, new in pairwise(history):
+                assert old == new or JobState(new) in TRANSITIONS[JobState(old)], (job_id, history)
+        for row in self.world.rows("SELECT id, state FROM jobs"):
+            last = states[row["id"]][-1]
+            assert last == row["state"] or {last, row["state"]} <= {"running", "queued"}, (row, states[row["id"]])
+
+    @invariant()
+    def usage_neither_overlaps_nor_runs_backwards(self) -> None:
+        intervals = defaultdict(list)
+        for row in self.world.rows("SELECT * FROM usage_intervals ORDER BY cluster_id, role, started_at, id"):
+            intervals[(row["cluster_id"], row["role"])].append(row)
+        for spans in intervals.values():
+            for before, after in pairwise(spans):
+                assert before["ended_at"] is not None
+                assert before["started_at"] <= before["ended_at"] <= after["started_at"]
+
+    # -- and at the end -------------------------------------------------------------------------------------------------------
+
+    def teardown(self) -> None:
+        world = self.world
+        world.cloud.faults.clear()
+        world.cloud.start_conductor()
+        for _ in range(4):
+            world.clock.advance(world.settings.lease_ttl_s + 1)
+            world.run_until_quiet()
+            world.clock.advance(300)
+            world.cloud.settle()
+            world.inventory_now(passes=2)
+        world.run_until_quiet()
+        world.cloud.settle()
+        world.inventory_now()
+        self.every_promise_is_kept_in_a_row()
+        self.history_has_no_illegal_step()
+        self.usage_neither_overlaps_nor_runs_backwards()
+        self._all_is_known()
+        self._all_is_used()
+
+    def _all_is_known(self) -> None:
+        world = self.world
+        live = {row["magnum_uuid"]: row for row in world.rows("SELECT * FROM clusters WHERE live AND magnum_uuid IS NOT NULL")}
+        jobs = {row["id"]: row for row in world.rows("SELECT * FROM jobs")}
+        failed_deletes = {job["cluster_id"] for job in jobs.values() if (job["kind"], job["state"]) == ("delete", "failed")}
+        made: Counter[UUID] = Counter()
+        for uuid, cluster in world.cloud.clusters.items():
+            row = live.get(uuid)
+            assert row is not None, f"{cluster.name} {cluster.status} is in Magnum and no live row knows it"
+            seen = cluster.seen()
+            assert (row["status"], row["observed_node_count"]) == (seen.raw_status, seen.node_count)
+            assert row["phase"] == phase_of(seen, None)[0].value
+            mark = job_of(cluster)
+            assert row["managed"] == (mark is not None)
+            if mark is None:
+                continue
+            made[mark] += 1
+            if jobs[mark]["state"] == "cancelled":
+                assert row["id"] in failed_deletes, f"a cancelled create left {cluster.name} {cluster.status}"
+        assert all(count == 1 for count in made.values()), made
+        for uuid, row in live.items():
+            assert uuid in world.cloud.clusters or row["first_seen_at"] is None, (
+                f"{row['name']} is gone and its row does not say so"
+            )
+
+    def _all_is_used(self) -> None:
+        usage = self.world.rows(
+            "SELECT c.id, c.live, c.status, c.observed_node_count AS seen, u.node_count AS counted FROM clusters c LEFT JOIN"
+            " usage_intervals u ON u.cluster_id = c.id AND u.role = 'worker' AND u.ended_at IS NULL"
+        )
+        for row in usage:
+            if not row["live"]:
+                assert row["counted"] is None, row
+            elif row["status"] in {"CREATE_COMPLETE", "UPDATE_COMPLETE"}:
+                assert (row["counted"] or 0) == row["seen"], row
+
+
+@pytest.fixture
+def world(database_url: str) -> Iterator[World]:
+    structlog.configure(processors=[_drop])
+    made = World(database_url)
+    yield made
+    made.close()
+    structlog.reset_defaults()
+
+
+def _drop(_logger: object, _method: str, _event: Any) -> Any:
+    raise structlog.DropEvent
+
+
+def examples() -> int:
+    usual = 500 if settings.get_current_profile_name() == "thorough" else 20
+    return int(os.environ.get("STATE_MACHINE_EXAMPLES", usual))
+
+
+@pytest.mark.timeout(0)
+def test_whatever_happens_all_ends_well(world: World) -> None:
+    EngineMachine.world = world
+    run_state_machine_as_test(EngineMachine, settings=settings(max_examples=examples(), stateful_step_count=40, deadline=None))
