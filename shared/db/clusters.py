@@ -230,15 +230,19 @@ class ClusterRepository:
             {"region": scope.region, "project": scope.project_id, "uuids": list(uuids)},
         )
 
-    def converging_due(self, scope: Scope, *, limit: int, everyone: bool) -> list[tuple[Job, Cluster]]:
+    def converging_due(self, scope: Scope, *, limit: int, which: str) -> list[tuple[Job, Cluster]]:
         """Jobs whose cluster should be looked at by itself now: past their deadline first, then longest unseen.
 
-        ``everyone``: also those whose time to be looked at has not come.
+        ``which``: "unlisted" (deletions and those past their deadline), "listed" (the others), or "all", also those whose time
+        to be looked at has not come.
         """
+        unlisted = "(j.kind = 'delete' OR j.deadline_at <= now())"
+        due = "(j.look_at <= now() OR j.deadline_at <= now())"
+        condition = {"unlisted": f"{unlisted} AND {due}", "listed": f"NOT {unlisted} AND {due}", "all": "true"}[which]
         return self._pairs(
-            "j.region = :region AND j.project_id = :project AND (:everyone OR j.look_at <= now() OR j.deadline_at <= now())"
+            f"j.region = :region AND j.project_id = :project AND {condition}"
             " ORDER BY (j.deadline_at <= now()) DESC, coalesce(c.observed_at, j.submitted_at) LIMIT :limit",
-            {"region": scope.region, "project": scope.project_id, "limit": limit, "everyone": everyone},
+            {"region": scope.region, "project": scope.project_id, "limit": limit},
         )
 
     def _pairs(self, condition: str, values: Mapping[str, Any]) -> list[tuple[Job, Cluster]]:

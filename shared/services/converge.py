@@ -8,8 +8,8 @@ GETs, longest unseen first, within the same share of Magnum's time.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -18,50 +18,25 @@ from shared.domain.clusters import Cluster, ObservedCluster, Phase, Scope
 from shared.domain.jobs import Job, JobKind, JobState
 from shared.domain.lifecycle import Fail, Limits, Resubmit, Succeed, Wait, decide, fingerprint, phase_of
 from shared.domain.pacing import Costs, Look, choose, look_again_s, next_interval
-from shared.errors import CloudBeingWritten, CloudError, CloudNotFound, LeaseLost
+from shared.errors import CloudError, LeaseLost
 from shared.observability.logging import get_logger
 from shared.observability.metrics import JOBS_FINISHED, TICK_SECONDS
+from shared.services.looking import Gap, Seen, Sight, Watcher, back_to
 from shared.services.usage import usage_rows
 
 if TYPE_CHECKING:
     from shared.db.clusters import ClusterRepository
     from shared.db.scopes import ScopeRow
     from shared.db.uow import Database
-    from shared.domain.ports import Announcer, Clock, Cloud, CloudGateway
+    from shared.domain.ports import Announcer, Clock, Cloud
     from shared.settings import EngineSettings
 
 log = get_logger(__name__)
 
-#: `updated_at` has a resolution of one second, and is written a moment before it shows.
-_OVERLAP = timedelta(seconds=2)
-#: How far Magnum's clock may be from ours. What differs more is left to the GETs.
-_SKEW = timedelta(minutes=2)
-_FIRST_PAGE_MIN = 20
 _GETS_PER_TICK_MAX = 400
 _APPLY_BATCH = 500
-
-
-@dataclass
-class Seen:
-    """What a tick saw, and what that cost."""
-
-    look: Look
-    found: dict[str, ObservedCluster] = field(default_factory=dict)
-    at: dict[str, datetime] = field(default_factory=dict)
-    alone: dict[str, ObservedCluster | None] = field(default_factory=dict)
-    gets: int = 0
-    gets_s: float = 0.0
-    pages: int = 0
-    listed: int = 0
-    listed_s: float = 0.0
-    changes: int = 0
-    watermark: datetime | None = None
-    refused: str | None = None  #: why lists could not be used
-
-    @property
-    def spent_s(self) -> float:
-        """Magnum's time that the looks took, as far as it shows from here."""
-        return self.gets_s + self.listed_s
+#: The part of the GETs that goes to clusters which a list would show as well, in case one was missed.
+_SAFETY_NET = 0.1
 
 
 @dataclass(frozen=True)
@@ -115,14 +90,16 @@ class Converger:
         seen = Seen(look)
         moved = 0
         if in_flight:
-            gateway = self._cloud.gateway(scope)
+            budget = min(self._engine.tick_budget_s, self._engine.magnum_share * self._engine.tick_max_s)
+            watcher = Watcher(self._cloud.gateway(scope), self._clock, seen, page_size=self._engine.page_size, budget_s=budget)
             if look is Look.NEWEST and oldest is not None:
-                self._newest(gateway, _back_to(row.watermark, oldest), seen, page, started)
+                watcher.newest(back_to(row.watermark, oldest), Gap.from_dict(row.pacing), page)
             moved += self._settle_found(row, seen)
-            moved += self._alone(gateway, row, seen, costs, started)
+            moved += self._apply(row, watcher.alone(self._due(row, seen, costs)))
         costs = costs.learn(gets=seen.gets, gets_s=seen.gets_s, pages=seen.pages, listed=seen.listed, listed_s=seen.listed_s)
         if look is Look.NEWEST and seen.refused is None:
             costs = costs.saw_changes(seen.changes, row.interval_s)
+        pacing = costs.as_dict() | ({"gap": seen.gap.as_dict()} if seen.gap else {})
         with self._database.begin() as uow:
             stalled = uow.jobs.mark_conditions(scope, stall_s=self._engine.stall_s) if in_flight else 0
             left = sum(uow.jobs.converging_counts(scope)[0].values()) if in_flight else 0
@@ -146,9 +123,7 @@ class Converger:
                 took_s=round(time.monotonic() - started, 4),
                 refused=seen.refused,
             )
-            uow.scopes.release_tick(
-                scope, row.token, after_s=after, watermark=seen.watermark, pacing=costs.as_dict(), last=_as_dict(report)
-            )
+            uow.scopes.release_tick(scope, row.token, after_s=after, watermark=seen.watermark, pacing=pacing, last=_as_dict(report))
         TICK_SECONDS.labels(str(look)).observe(report.took_s)
         if in_flight:
             log.info("tick.done", project=scope.project_id, stalled=stalled, **_as_dict(report))
@@ -156,68 +131,22 @@ class Converger:
 
     # -- looking --------------------------------------------------------------------------------------------------
 
-    def _newest(self, gateway: CloudGateway, back_to: datetime, seen: Seen, page: int, started: float) -> None:
-        """Pages, latest changed first, until one reaches behind ``back_to``."""
-        limit = min(max(page, _FIRST_PAGE_MIN), self._engine.page_size)
-        marker: str | None = None
-        while time.monotonic() - started < self._engine.tick_budget_s:
-            asked = time.monotonic()
-            try:
-                items = gateway.page(limit=limit, marker=marker, newest_first=True)
-            except CloudNotFound:
-                return  # the marker went meanwhile: what is left is seen by the next tick, as the mark stays
-            except (CloudBeingWritten, CloudError) as exc:
-                if not isinstance(exc, CloudBeingWritten) and exc.retryable:
-                    raise
-                # A half-written cluster is in the list (openstack-facts.md, 1 and 2): the GETs below stand in.
-                seen.refused = exc.reason
-                return
-            finally:
-                seen.pages += 1
-                seen.listed_s += time.monotonic() - asked
-            now = self._clock.now()
-            seen.listed += len(items)
-            for item in items:
-                if item.uuid not in seen.found:
-                    seen.found[item.uuid] = item
-                    seen.at[item.uuid] = now
-            changed = [item.updated_at for item in items if item.updated_at is not None]
-            if seen.watermark is None and changed:
-                seen.watermark = max(changed)
-            seen.changes += sum(1 for moment in changed if moment > back_to)
-            if any(moment < back_to for moment in changed) or len(items) < limit:
-                return
-            marker = items[-1].uuid
-            limit = self._engine.page_size
-        # Out of time before the mark was reached: keep the old mark, so that the next tick covers the rest.
-        seen.watermark = None
+    def _due(self, row: ScopeRow, seen: Seen, costs: Costs) -> list[tuple[Job, Cluster]]:
+        """Whom to look at by itself, within the tick's share of Magnum's time.
 
-    def _alone(self, gateway: CloudGateway, row: ScopeRow, seen: Seen, costs: Costs, started: float) -> int:
-        """GETs of those whose time has come, longest overdue first, within the tick's share of Magnum's time."""
+        All, where they are few or lists are refused. Else those that no list shows (deletions) and those past their deadline,
+        and a few of the others, longest unseen first.
+        """
         affordable = self._engine.magnum_share * max(row.interval_s, self._engine.tick_min_s) / costs.get_s
         limit = int(min(max(affordable, 10), _GETS_PER_TICK_MAX))
         with self._database.begin() as uow:
-            due = uow.clusters.converging_due(row.scope, limit=limit, everyone=seen.look is Look.GETS or seen.refused is not None)
-        moved = 0
-        batch: list[tuple[Job, Cluster, ObservedCluster | None, datetime]] = []
-        for job, cluster in due:
-            if cluster.magnum_uuid is None or cluster.magnum_uuid in seen.found:
-                continue
-            if time.monotonic() - started > self._engine.tick_budget_s:
-                break
-            asked = time.monotonic()
-            try:
-                observed = gateway.get(cluster.magnum_uuid)
-            except CloudBeingWritten:
-                continue
-            finally:
-                seen.gets += 1
-                seen.gets_s += time.monotonic() - asked
-            batch.append((job, cluster, observed, self._clock.now()))
-            if len(batch) >= _APPLY_BATCH:
-                moved += self._apply(row, batch)
-                batch = []
-        return moved + self._apply(row, batch)
+            if seen.look is Look.GETS or seen.refused is not None:
+                return uow.clusters.converging_due(row.scope, limit=limit, which="all")
+            net = max(int(limit * _SAFETY_NET), 5)
+            return [
+                *uow.clusters.converging_due(row.scope, limit=limit, which="unlisted"),
+                *uow.clusters.converging_due(row.scope, limit=net, which="listed"),
+            ]
 
     # -- deciding and writing ---------------------------------------------------------------------------------------
 
@@ -227,7 +156,7 @@ class Converger:
         for first in range(0, len(uuids), _APPLY_BATCH):
             with self._database.begin() as uow:
                 pairs = uow.clusters.converging(row.scope, uuids[first : first + _APPLY_BATCH])
-            batch: list[tuple[Job, Cluster, ObservedCluster | None, datetime]] = [
+            batch: list[Sight] = [
                 (job, cluster, seen.found[cluster.magnum_uuid], seen.at[cluster.magnum_uuid])
                 for job, cluster in pairs
                 if cluster.magnum_uuid is not None
@@ -235,7 +164,7 @@ class Converger:
             moved += self._apply(row, batch)
         return moved
 
-    def _apply(self, row: ScopeRow, batch: list[tuple[Job, Cluster, ObservedCluster | None, datetime]]) -> int:
+    def _apply(self, row: ScopeRow, batch: list[Sight]) -> int:
         if not batch:
             return 0
         settled: list[dict[str, Any]] = []
@@ -313,12 +242,6 @@ class Converger:
             uow.jobs.mark_conditions(row.scope, stall_s=self._engine.stall_s)
             last = {"error": exc.reason, "detail": exc.detail, "in_flight": sum(counts.values())}
             uow.scopes.release_tick(row.scope, row.token, after_s=after, watermark=None, pacing=row.pacing, last=last)
-
-
-def _back_to(watermark: datetime | None, oldest_submission: datetime) -> datetime:
-    """No change before this matters: it was processed, or came before anything in flight was asked for."""
-    since_asked = oldest_submission - _SKEW
-    return max(watermark - _OVERLAP, since_asked) if watermark else since_asked
 
 
 def _phase(cluster: Cluster, observed: ObservedCluster, active: JobKind | None) -> tuple[Phase, str | None, str | None]:

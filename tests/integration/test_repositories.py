@@ -562,12 +562,17 @@ def test_due_looks_put_the_late_first_and_then_the_longest_unseen(database: Data
             ago=[10, 30, 20, 0][number],
         )
     with database.begin() as uow:
-        due = uow.clusters.converging_due(SCOPE, limit=3, everyone=False)
-    assert [cluster.name for _, cluster in due] == ["c-3", "c-1", "c-2"]
+        late = uow.clusters.converging_due(SCOPE, limit=3, which="unlisted")
+        due = uow.clusters.converging_due(SCOPE, limit=3, which="listed")
+        everyone = uow.clusters.converging_due(SCOPE, limit=3, which="all")
+    assert [cluster.name for _, cluster in late] == ["c-3"]
+    assert [cluster.name for _, cluster in due] == ["c-1", "c-2", "c-0"]
+    assert [cluster.name for _, cluster in everyone] == ["c-3", "c-1", "c-2"]
     execute(database, "UPDATE jobs SET look_at = now() + interval '1 h', deadline_at = now() + interval '1 h'")
     with database.begin() as uow:
-        assert uow.clusters.converging_due(SCOPE, limit=9, everyone=False) == []
-        assert len(uow.clusters.converging_due(SCOPE, limit=9, everyone=True)) == 4
+        assert uow.clusters.converging_due(SCOPE, limit=9, which="unlisted") == []
+        assert uow.clusters.converging_due(SCOPE, limit=9, which="listed") == []
+        assert len(uow.clusters.converging_due(SCOPE, limit=9, which="all")) == 4
 
 
 @pytest.mark.parametrize("what", ["tick", "inventory"])
