@@ -110,7 +110,8 @@ class EmbeddedPostgres(EmbeddedServer):
             "max_connections": "200",
             "shared_buffers": "128MB",
             "fsync": durable,
-            "synchronous_commit": durable,
+            # Also without fsync: a commit must reach the kernel, or `kill -9` of the server loses it.
+            "synchronous_commit": "on",
             "full_page_writes": durable,
             # PostgreSQL 18 would start three processes for reading ahead, which a local database never needs.
             "io_method": "sync",

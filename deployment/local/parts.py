@@ -18,6 +18,7 @@ from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
 
 from deployment.local.environment import ROOT, Plan, plan
+from deployment.local.processes import spawn
 from deployment.local.supervision import programs
 from shared.db import migrate
 
@@ -103,11 +104,9 @@ class Parts:
         """Start a program, unless it runs."""
         if self.runs(name):
             return
-        log = (self.plan.log_dir / f"{name}.log").open("ab")
-        self._running[name] = subprocess.Popen(
-            self._commands[name], cwd=ROOT, env=self.plan.environment, stdout=log, stderr=log, start_new_session=True
-        )
-        log.close()
+        # Through spawn: a fault test starts programs from a thread that ends before they do.
+        with (self.plan.log_dir / f"{name}.log").open("ab") as log:
+            self._running[name] = spawn(self._commands[name], cwd=ROOT, output=log, env=self.plan.environment)
 
     def runs(self, name: str) -> bool:
         """Whether the program is there."""

@@ -9,11 +9,12 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import IO, Final, Self
 
 CHILD: Final = Path(__file__).with_name("child.py")
 #: The kernel's limit for a socket's path, less the closing zero.
@@ -22,8 +23,8 @@ SOCKET_PATH_MAX: Final = 107 if sys.platform == "linux" else 103
 SOCKETS: Final = "s"
 POLL_S: Final = 0.01
 
-# "Ends with its parent" means, to the kernel, with the *thread* that started it. All servers are therefore started by one thread
-# that lives as long as this process, so that a server restarted from a short-lived thread stays up.
+# "Ends with its parent" means, to the kernel, with the *thread* that started it. All children are therefore started by one thread
+# that lives as long as this process, so that what a short-lived thread starts stays up.
 _SPAWNER: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spawner")
 
 
@@ -40,6 +41,23 @@ def tail(path: Path, lines: int = 20) -> str:
     except FileNotFoundError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
+
+
+def spawn(command: list[str], *, cwd: Path, output: IO[bytes], env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start a :func:`wrapped` command, whose end is then bound to this process and not to the calling thread.
+
+    It gets a session of its own: a Ctrl-C in the terminal is for the owner, who then stops it in order.
+    """
+    return _SPAWNER.submit(
+        subprocess.Popen,
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        cwd=cwd,
+        env=env,
+        start_new_session=True,
+    ).result()
 
 
 def wrapped(command: list[str], *, die_with: signal.Signals, become: tuple[str, ...] = ()) -> list[str]:
@@ -116,15 +134,7 @@ class EmbeddedServer(ABC):
             return self
         self.prepare()
         with self.log.open("ab") as log:
-            self._process = _SPAWNER.submit(
-                subprocess.Popen,
-                self.supervised_command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                cwd=self.home,
-                start_new_session=True,  # a Ctrl-C in the terminal is for the owner, who then stops the server in order
-            ).result()
+            self._process = spawn(self.supervised_command(), cwd=self.home, output=log)
         deadline = time.monotonic() + timeout_s
         while not self.ready():
             code = self._process.poll()
