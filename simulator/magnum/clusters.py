@@ -1,5 +1,6 @@
 """/v1/clusters."""
 
+import json
 import re
 import uuid
 from collections.abc import Callable, Iterator
@@ -69,7 +70,8 @@ class ClusterRoutes:
         magnum = self._magnum
         me, version = magnum.enter(request, "cluster:get_all")
         limit, marker, key, descending = paging(request, ())
-        page: list[dict[str, Any]] = []
+        page: list[str] = []
+        last = ""
         with magnum.collection.lock:
             magnum.conductor.catch_up()
             now = magnum.clock.now()
@@ -80,17 +82,26 @@ class ClusterRoutes:
             for cluster in self._walk(me, marker, key, descending=descending):
                 if (not me.is_admin and cluster.project_id != me.project_id) or cluster.visible_at > now:
                     continue
-                page.append(views.cluster(magnum.whole(cluster), request.origin, version, detail=detail))
+                page.append(self._rendered(magnum.whole(cluster), request.origin, version, detail=detail))
+                last = cluster.uuid
                 if len(page) == limit:
                     break
         magnum.costs.charge(costs.LIST_BASE_S + costs.LISTED_S * len(page), listed=len(page))
-        body: dict[str, Any] = {"clusters": page}
-        if len(page) == limit and page:
+        body = f'{{"clusters": [{", ".join(page)}]'
+        if len(page) == limit:
             path = "clusters/detail" if detail else "clusters"
             way = "desc" if descending else "asc"
-            query = f"sort_key={key}&sort_dir={way}&limit={limit}&marker={page[-1]['uuid']}"
-            body["next"] = f"{request.origin}/container-infra/v1/{path}?{query}"
-        return Answer(200, body, headers(version))
+            query = f"sort_key={key}&sort_dir={way}&limit={limit}&marker={last}"
+            body += f', "next": {json.dumps(f"{request.origin}/container-infra/v1/{path}?{query}")}'
+        return Answer(200, f"{body}}}".encode(), headers(version))
+
+    def _rendered(self, cluster: Cluster, origin: str, version: tuple[int, int], *, detail: bool) -> str:
+        """A cluster's JSON, made once and kept until it changes: a page of 1,000 would take a tenth of a second otherwise."""
+        kept = self._magnum.collection.rendered.setdefault(cluster.uuid, {})
+        key = (origin, version >= (1, 13), detail)
+        if key not in kept:
+            kept[key] = json.dumps(views.cluster(cluster, origin, version, detail=detail))
+        return kept[key]
 
     def _walk(self, me: Identity, marker: str | None, key: str, *, descending: bool) -> Iterator[Cluster]:
         collection = self._magnum.collection

@@ -106,6 +106,7 @@ class Collection:
         self.by_id: SortedDict = SortedDict()
         self.by_change: SortedList = SortedList()
         self.by_name: dict[str, set[str]] = {}
+        self.rendered: dict[str, dict[tuple[Any, ...], str]] = {}  #: JSON of clusters as lists show them, until they change
         self.audit: dict[str, dict[str, Any]] = dict(store.all("audit"))
         self.last_id = max((entry["id"] for entry in self.audit.values()), default=0)
         for _, body in store.all("cluster"):
@@ -152,6 +153,7 @@ class Collection:
     def change(self, cluster: Cluster, **values: Any) -> None:
         """Set attributes, keeping the indexes true."""
         before = cluster.order()
+        self.rendered.pop(cluster.uuid, None)
         for name, value in values.items():
             setattr(cluster, name, value)
         after = cluster.order()
@@ -163,6 +165,7 @@ class Collection:
     def remove(self, cluster: Cluster, at: float) -> None:
         """It is gone."""
         self.clusters.pop(cluster.uuid, None)
+        self.rendered.pop(cluster.uuid, None)
         self.by_id.pop(cluster.id, None)
         self.by_change.discard(cluster.order())
         names = self.by_name.get(cluster.name, set())
