@@ -16,6 +16,10 @@ from environs import EnvValidationError, FileAwareEnv, validate
 from shared.errors import ConfigurationError
 
 
+#: A worker signs in, looks and calls under one lease, each bounded by OS_TIMEOUT.
+LEASE_PER_TIMEOUT = 3
+
+
 @dataclass(frozen=True, slots=True)
 class CloudSettings:
     """How to reach OpenStack, and as whom."""
@@ -199,6 +203,9 @@ def load() -> Settings:
         by_name = messages.items() if isinstance(messages, Mapping) else {"": messages}.items()
         problems += [f"{name}: {', '.join(words)}" for name, words in by_name]
         raise ConfigurationError("; ".join(problems)) from exc
+    if engine.lease_ttl_s < LEASE_PER_TIMEOUT * cloud.timeout_s:
+        # A lease that ends while its worker still waits for an answer would let a second worker make the same call.
+        problems.append(f"LEASE_TTL: Must be at least {LEASE_PER_TIMEOUT} times OS_TIMEOUT ({cloud.timeout_s:g} s).")
     if problems:
         raise ConfigurationError("; ".join(problems))
     return Settings(
