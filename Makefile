@@ -77,7 +77,7 @@ logs: ## Follow the logs of `make run`
 
 .PHONY: verify-openstack
 verify-openstack: $(RUNTIME) ## Check the OpenStack that OS_* names: token, catalog, drivers, flavors, images, quota
-	@exec $(BIN)/python -m shared.openstack.verify
+	@exec $(BIN)/python -m infrastructure.verify
 
 # --- checking -----------------------------------------------------------------------------------------------------------------
 

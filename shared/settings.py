@@ -15,7 +15,6 @@ from environs import EnvValidationError, FileAwareEnv, validate
 
 from shared.errors import ConfigurationError
 
-
 #: A worker signs in, looks and calls under one lease, each bounded by OS_TIMEOUT.
 LEASE_PER_TIMEOUT = 3
 
@@ -128,6 +127,39 @@ def database_url() -> str:
     return _database_url(FileAwareEnv())
 
 
+def _cloud(env: FileAwareEnv) -> CloudSettings:
+    return CloudSettings(
+        auth_url=env.str("OS_AUTH_URL"),
+        username=env.str("OS_USERNAME", "admin"),
+        password=env.str("OS_PASSWORD"),
+        project_name=env.str("OS_PROJECT_NAME", "kcloud"),
+        user_domain_name=env.str("OS_USER_DOMAIN_NAME", "Default"),
+        project_domain_name=env.str("OS_PROJECT_DOMAIN_NAME", "Default"),
+        region=env.str("OS_REGION_NAME", "RegionOne"),
+        interface=env.str("MAGNUM_ENDPOINT_TYPE", "public"),
+        magnum_api_version=env.str("MAGNUM_API_VERSION", "1.10", validate=validate.Regexp(r"^(latest|1\.\d+)$")),
+        cacert=env.str("OS_CACERT", None),
+        timeout_s=env.float("OS_TIMEOUT", 10.0, validate=validate.Range(min=0.1, max=12)),
+    )
+
+
+def cloud_settings() -> CloudSettings:
+    """How to reach OpenStack alone, for commands that need neither database nor broker."""
+    env = FileAwareEnv(eager=False)
+    cloud = _cloud(env)
+    try:
+        env.seal()
+    except EnvValidationError as exc:
+        raise ConfigurationError("; ".join(_messages(exc))) from exc
+    return cloud
+
+
+def _messages(exc: EnvValidationError) -> list[str]:
+    messages = exc.error_messages
+    by_name = messages.items() if isinstance(messages, Mapping) else {"": messages}.items()
+    return [f"{name}: {', '.join(words)}" for name, words in by_name]
+
+
 def _noted(address: Callable[[FileAwareEnv], str], env: FileAwareEnv, problems: list[str]) -> str:
     try:
         return address(env)
@@ -144,19 +176,7 @@ def load() -> Settings:
     share = validate.Range(min=0.001, max=1.0)
     port = validate.Range(min=1, max=65535)
     try:
-        cloud = CloudSettings(
-            auth_url=env.str("OS_AUTH_URL"),
-            username=env.str("OS_USERNAME", "admin"),
-            password=env.str("OS_PASSWORD"),
-            project_name=env.str("OS_PROJECT_NAME", "kcloud"),
-            user_domain_name=env.str("OS_USER_DOMAIN_NAME", "Default"),
-            project_domain_name=env.str("OS_PROJECT_DOMAIN_NAME", "Default"),
-            region=env.str("OS_REGION_NAME", "RegionOne"),
-            interface=env.str("MAGNUM_ENDPOINT_TYPE", "public"),
-            magnum_api_version=env.str("MAGNUM_API_VERSION", "1.10", validate=validate.Regexp(r"^(latest|1\.\d+)$")),
-            cacert=env.str("OS_CACERT", None),
-            timeout_s=env.float("OS_TIMEOUT", 10.0, validate=validate.Range(min=0.1, max=12)),
-        )
+        cloud = _cloud(env)
         api = ApiSettings(
             host=env.str("API_HOST", "127.0.0.1"),
             port=env.int("API_PORT", 8006, validate=port),
@@ -199,9 +219,7 @@ def load() -> Settings:
         log_format = env.str("LOG_FORMAT", "console", validate=validate.OneOf(["console", "json"]))
         env.seal()
     except EnvValidationError as exc:
-        messages = exc.error_messages
-        by_name = messages.items() if isinstance(messages, Mapping) else {"": messages}.items()
-        problems += [f"{name}: {', '.join(words)}" for name, words in by_name]
+        problems += _messages(exc)
         raise ConfigurationError("; ".join(problems)) from exc
     if engine.lease_ttl_s < LEASE_PER_TIMEOUT * cloud.timeout_s:
         # A lease that ends while its worker still waits for an answer would let a second worker make the same call.

@@ -9,7 +9,7 @@ from keystoneauth1.adapter import Adapter
 from shared.domain.clusters import Scope
 from shared.errors import CloudAuthFailed, CloudError
 from shared.openstack.connection import FindCredential, Sessions
-from shared.openstack.magnum import SERVICE, MagnumGateway, supported_version
+from shared.openstack.magnum import SERVICE, MagnumGateway, highest_version, supported_version
 from shared.settings import CloudSettings
 
 _CAN_ACT_TTL_S = 300.0
@@ -112,8 +112,6 @@ class OpenStackCloud:
             region_name=self._settings.region,
         )
         try:
-            data = adapter.get_endpoint_data()
+            return supported_version(wanted, highest_version(adapter))
         except ksa.ClientException:
             return supported_version(wanted, None)
-        highest = data.max_microversion if data else None
-        return supported_version(wanted, (int(highest[0]), int(highest[1])) if highest else None)

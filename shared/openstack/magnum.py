@@ -158,6 +158,14 @@ def _pattern(path: str) -> str:
     return "/".join(part if index != 2 or part == "detail" else "{id}" for index, part in enumerate(parts))  # noqa: PLR2004
 
 
+def highest_version(adapter: Adapter) -> tuple[int, int] | None:
+    """The highest microversion that Magnum has. It tells in the headers of every answer; its version document at /v1 has none."""
+    response: requests.Response = adapter.get("/", raise_exc=False)
+    words = response.headers.get("OpenStack-API-Maximum-Version", "").rpartition(" ")[2]
+    major, _, minor = words.partition(".")
+    return (int(major), int(minor)) if major.isdigit() and minor.isdigit() else None
+
+
 def supported_version(wanted: str, highest: tuple[int, int] | None) -> str:
     """The microversion to ask for: what is wanted, but no more than both sides have. The seed's 1.15 never existed."""
     bound = min(highest or _HIGHEST_KNOWN, _HIGHEST_KNOWN)

@@ -1,0 +1,1 @@
+"""What people and programs call: checks, and documents made from the code."""
