@@ -91,7 +91,7 @@ class Verifier:
         if not isinstance(plugin, BaseIdentityPlugin):
             return
         try:
-            roles = set(plugin.get_access(session).role_names)
+            roles = set(plugin.get_access(session).role_names or [])
         except ksa.ClientException as exc:
             yield Finding("warn", "roles", str(exc))
             return

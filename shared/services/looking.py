@@ -24,6 +24,8 @@ _OVERLAP = timedelta(seconds=2)
 #: How far Magnum's clock may be from ours. What differs more is left to the GETs.
 _SKEW = timedelta(minutes=2)
 _FIRST_PAGE_MIN = 20
+#: The part of a tick's budget that an old gap may take: long ticks would delay what changes now.
+_GAP_SHARE = 0.25
 
 #: One look at a job's cluster: the job, its cluster's row, what Magnum showed (None: 404), and when.
 Sight = tuple["Job", "Cluster", "ObservedCluster | None", datetime]
@@ -84,6 +86,7 @@ class Watcher:
         self._clock = clock
         self._seen = seen
         self._page_size = page_size
+        self._budget_s = budget_s
         self._until = time.monotonic() + budget_s
 
     @property
@@ -94,17 +97,18 @@ class Watcher:
     def newest(self, since: datetime, gap: Gap | None, expected: int) -> None:
         """Follow the list, latest change first, back to ``since``; then go on with ``gap``."""
         first = min(max(expected, _FIRST_PAGE_MIN), self._page_size)
-        rest = self._walk(since, None, first, head=True)
+        rest = self._walk(since, None, first, until_s=self._until, head=True)
         if rest is not None:
             # One gap is kept: from here down to the end of the older one, some of which is then read twice.
             self._seen.gap = Gap(min(since, gap.until), rest.marker) if gap else rest
         elif gap is not None:
-            self._seen.gap = self._walk(gap.until, gap.marker, self._page_size, head=False)
+            until_s = min(self._until, time.monotonic() + _GAP_SHARE * self._budget_s)
+            self._seen.gap = self._walk(gap.until, gap.marker, self._page_size, until_s=until_s, head=False)
 
-    def _walk(self, until: datetime, marker: str | None, limit: int, *, head: bool) -> Gap | None:
+    def _walk(self, until: datetime, marker: str | None, limit: int, *, until_s: float, head: bool) -> Gap | None:
         """Pages after ``marker`` until one reaches behind ``until``; what is left where that can't be finished."""
         seen = self._seen
-        while not self.time_is_up:
+        while time.monotonic() < until_s:
             asked = time.monotonic()
             try:
                 items = self._gateway.page(limit=limit, marker=marker, newest_first=True)
