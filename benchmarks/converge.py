@@ -150,7 +150,7 @@ def _delays(parts: Parts, made: dict[str, Any]) -> list[float]:
 
 
 def _ticks(parts: Parts) -> int:
-    text = requests.get(f"{parts.api}/metrics", timeout=30).text
+    text = requests.get(f"{parts.api}/metrics", headers={"X-Auth-Token": parts.token()}, timeout=30).text
     lines = [line for line in text.splitlines() if line.startswith("kcloud_tick_seconds_count") and 'look="nothing"' not in line]
     return int(sum(float(line.rsplit(" ", 1)[1]) for line in lines))
 
