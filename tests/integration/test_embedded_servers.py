@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -96,16 +97,24 @@ def test_a_socket_directory_of_another_user_is_refused(tmp_path: Path, monkeypat
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become someone else")
-def test_root_may_run_postgres_as_another_user_and_come_back(tmp_path: Path) -> None:
-    for parent in (tmp_path, *tmp_path.parents):
-        if parent.stat().st_mode & 0o011 == 0:
-            parent.chmod(parent.stat().st_mode | 0o011)
-    with EmbeddedPostgres(tmp_path / "pg", fsync=False, unprivileged_user="nobody") as server:
-        assert server.pid is not None
-        assert psutil.Process(server.pid).username() == "nobody"
-        _query(server, "CREATE TABLE kept (n int)")
-    with EmbeddedPostgres(tmp_path / "pg", fsync=False) as server:
-        assert _query(server, "SELECT count(*) FROM kept") == [(0,)]
+def test_root_may_run_postgres_as_another_user_and_come_back() -> None:
+    # Not in tmp_path: pytest closes the directories above it to all other users, again at the start of each run.
+    with tempfile.TemporaryDirectory(prefix="kcloud-test-") as folder:
+        Path(folder).chmod(0o711)
+        with EmbeddedPostgres(Path(folder, "pg"), fsync=False, unprivileged_user="nobody") as server:
+            assert server.pid is not None
+            assert psutil.Process(server.pid).username() == "nobody"
+            _query(server, "CREATE TABLE kept (n int)")
+        with EmbeddedPostgres(Path(folder, "pg"), fsync=False) as server:
+            assert _query(server, "SELECT count(*) FROM kept") == [(0,)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to become someone else")
+def test_a_directory_that_the_other_user_cannot_reach_is_named(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    with pytest.raises(processes.EmbeddedServerError, match="must be reachable for the user nobody"):
+        EmbeddedPostgres(closed / "pg", fsync=False, unprivileged_user="nobody").start()
 
 
 def test_valkey_keeps_its_keys_over_restart_and_never_evicts(tmp_path: Path) -> None:
