@@ -118,10 +118,11 @@ openapi: $(DEV) ## Write docs/openapi.json and docs/errors.md
 
 .PHONY: states
 states: $(DEV) ## Write docs/states.md
-	@exec $(BIN)/python -m docs.states
+	@exec $(BIN)/python -m infrastructure.documents states
 
 .PHONY: docs-generated
-docs-generated: openapi states ## Write all generated documents
+docs-generated: openapi ## Write all generated documents
+	@exec $(BIN)/python -m infrastructure.documents
 
 .PHONY: lock
 lock: $(DEV) ## Renew the locks for what pyproject.toml asks

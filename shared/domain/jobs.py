@@ -39,7 +39,6 @@ TRANSITIONS: Final[dict[JobState, dict[JobState, str]]] = {
     JobState.QUEUED: {
         JobState.RUNNING: "a worker claims it",
         JobState.CANCELLED: "the caller cancels it, or a delete overtakes it",
-        JobState.FAILED: "what it waited for has failed",
     },
     JobState.RUNNING: {
         JobState.CONVERGING: "the cloud accepted the call",
