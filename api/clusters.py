@@ -13,7 +13,7 @@ from api.inputs import Param, Query, read_fields
 from api.kit import Kit
 from api.render import answer, cluster_json, job_json, listing, rfc3339
 from api.schemas import clusters as schemas
-from api.spec import Blueprint, operation
+from api.spec import Blueprint, Outcome, operation
 from shared.domain.clusters import Cluster, MagnumStatus, Phase
 from shared.domain.jobs import Job, JobState
 from shared.domain.ports import Accepted, Actor, ClusterFilter
@@ -24,7 +24,6 @@ _SCALE: Final = schemas.ClusterScale()
 _PROMISE: Final = ("Location", "Operation-Location", "Retry-After", "Preference-Applied", "Idempotent-Replayed")
 _DONE: Final = ("Location", "Operation-Location", "Preference-Applied", "Idempotent-Replayed")
 _WORDS: Final = [*(phase.value for phase in Phase), "CREATE_REQUESTED", *(status.value for status in MagnumStatus)]
-_VALIDATED: Final = {"application/json": {"schema": schemas.Validated}}
 
 CHANGE: Final = Query((inputs.VALIDATE_ONLY,))
 LIST: Final = Query(
@@ -38,7 +37,7 @@ LIST: Final = Query(
         Param(
             "workload_type",
             inputs.word,
-            {"type": "string", "minLength": 1, "maxLength": 255},
+            inputs.WORD,
             "The value of the label workload_type.",
         ),
         Param("managed", inputs.truth, {"type": "boolean"}, "Only those made by this service, or only the others."),
@@ -83,9 +82,9 @@ class ClusterViews:
     @operation(
         "Create a cluster",
         {
-            200: ("With `validate_only`: nothing is wrong, and nothing was done.", schemas.Validated),
-            201: ("With `Prefer: wait`: the cluster is made.", schemas.ClusterAccepted, _DONE),
-            202: ("The cluster is promised; `job` says how far it is.", schemas.ClusterAccepted, _PROMISE),
+            200: Outcome("With `validate_only`: nothing is wrong, and nothing was done.", schemas.Validated),
+            201: Outcome("With `Prefer: wait`: the cluster is made.", schemas.ClusterAccepted, _DONE),
+            202: Outcome("The cluster is promised; `job` says how far it is.", schemas.ClusterAccepted, _PROMISE),
         },
         refusals=(409, 502, 504),
         body=schemas.ClusterCreate,
@@ -108,9 +107,8 @@ class ClusterViews:
 
     @operation(
         "List clusters",
-        {200: ("The project's clusters, in the order of their making.", schemas.Cluster, ("Link",))},
+        {200: Outcome("The project's clusters, in the order of their making.", schemas.Cluster, ("Link",), many=True)},
         query=LIST,
-        many=True,
     )
     def list_clusters(self) -> Response:
         """A bare array. Where there are more, the header Link has the next page's address."""
@@ -123,7 +121,7 @@ class ClusterViews:
         items = [cluster_json(cluster, jobs.get(cluster.id)) for cluster in page.items]
         return listing(items, next_page("/clusters", asked, page.next_marker))
 
-    @operation("Show a cluster", {200: ("The cluster.", schemas.Cluster)}, refusals=(404,), query=inputs.NOTHING)
+    @operation("Show a cluster", {200: Outcome("The cluster.", schemas.Cluster)}, refusals=(404,), query=inputs.NOTHING)
     def get_cluster(self, cluster_id: str) -> Response:
         """By its id here, or by its uuid in Magnum."""
         actor = self._kit.guard.actor("clusters:get")
@@ -135,12 +133,12 @@ class ClusterViews:
     @operation(
         "Delete a cluster",
         {
-            200: (
+            200: Outcome(
                 "With `Prefer: wait`: the cluster is gone. With `validate_only`: it may be deleted.",
-                schemas.DeleteAccepted,
+                (schemas.DeleteAccepted, schemas.Validated),
                 _DONE,
             ),
-            202: ("The removal is promised.", schemas.DeleteAccepted, _PROMISE),
+            202: Outcome("The removal is promised.", schemas.DeleteAccepted, _PROMISE),
         },
         refusals=(404, 409, 502, 504),
         query=CHANGE,
@@ -167,12 +165,12 @@ class ClusterViews:
     @operation(
         "Scale a cluster",
         {
-            200: (
+            200: Outcome(
                 "With `Prefer: wait`: the cluster has its new size. With `validate_only`: it may be scaled.",
-                schemas.ScaleAccepted,
+                (schemas.ScaleAccepted, schemas.Validated),
                 _DONE,
             ),
-            202: ("The new size is promised.", schemas.ScaleAccepted, _PROMISE),
+            202: Outcome("The new size is promised.", schemas.ScaleAccepted, _PROMISE),
         },
         refusals=(404, 409, 502, 504),
         body=schemas.ClusterScale,
@@ -207,7 +205,7 @@ class ClusterViews:
 
     @operation(
         "Show where a cluster is, and why",
-        {200: ("Its phase, the reason, and what is under way.", schemas.ClusterStatus)},
+        {200: Outcome("Its phase, the reason, and what is under way.", schemas.ClusterStatus)},
         refusals=(404,),
         query=inputs.NOTHING,
     )
@@ -219,7 +217,7 @@ class ClusterViews:
 
     @operation(
         "Show a cluster's metrics",
-        {200: ("Samples over the window.", schemas.ClusterMetrics)},
+        {200: Outcome("Samples over the window.", schemas.ClusterMetrics)},
         refusals=(404,),
         query=METRICS,
     )
@@ -234,7 +232,7 @@ class ClusterViews:
 
     @operation(
         "Show a cluster's costs",
-        {200: ("Cost and energy over the window.", schemas.ClusterCosts)},
+        {200: Outcome("Cost and energy over the window.", schemas.ClusterCosts)},
         refusals=(404,),
         query=COSTS,
     )

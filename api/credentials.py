@@ -9,7 +9,7 @@ from api.inputs import read_fields
 from api.kit import Kit
 from api.render import answer
 from api.schemas import credentials as schemas
-from api.spec import Blueprint, operation
+from api.spec import Blueprint, Outcome, operation
 from shared.errors import FieldError, InvalidRequest, NotFound
 
 _PUT: Final = schemas.CredentialPut()
@@ -31,7 +31,7 @@ class CredentialViews:
 
     @operation(
         "Show the registered credential",
-        {200: ("What is registered.", schemas.Credential)},
+        {200: Outcome("What is registered.", schemas.Credential)},
         refusals=(404,),
         query=inputs.NOTHING,
     )
@@ -46,7 +46,7 @@ class CredentialViews:
 
     @operation(
         "Register a credential",
-        {200: ("It is registered.", schemas.Credential)},
+        {200: Outcome("It is registered.", schemas.Credential)},
         refusals=(409, 502, 504),
         body=schemas.CredentialPut,
         query=inputs.NOTHING,
@@ -60,7 +60,7 @@ class CredentialViews:
             raise InvalidRequest(_sentence(findings), errors=findings)
         return answer(self._kit.container.credentials.register(actor, **fields))
 
-    @operation("Remove the credential", {204: ("It is removed.", None)}, refusals=(404,), query=inputs.NOTHING)
+    @operation("Remove the credential", {204: Outcome("It is removed.", None)}, refusals=(404,), query=inputs.NOTHING)
     def delete_credential(self) -> Response:
         """Jobs that are under way go on while the token that they hold is valid."""
         actor = self._kit.guard.actor("credentials:delete")

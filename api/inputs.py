@@ -9,15 +9,19 @@ from typing import Any, Final
 from uuid import UUID
 
 from flask import Request, request
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from api.problems import HttpProblem, UnsupportedMediaType
-from api.schemas.fields import UNSTORABLE, RequestSchema, near
+from api.schemas.fields import STORABLE, UNSTORABLE, RequestSchema, near
 from shared.errors import FieldError, InvalidRequest, NotFound
 
 LIMIT_MAX: Final = 1000
 LIMIT_USUAL: Final = 50
 _INTEGER = re.compile(r"[0-9]{1,18}\Z")
 _WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?([0-9]{1,6})"?\s*(?:$|[,;])', re.IGNORECASE)
+_DISCARD_BYTES, _PIECE = 16 * 1024 * 1024, 64 * 1024
+#: The schema of what :func:`word` takes.
+WORD: Final = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": STORABLE}
 #: Times outside make arithmetic on them overflow, and mean a slip anyway.
 _YEARS: Final = range(2000, 2101)
 
@@ -56,7 +60,7 @@ def read_json(source: Request) -> tuple[dict[str, Any], bool]:
     charset = source.mimetype_params.get("charset", "utf-8")
     if charset.lower() not in {"utf-8", "utf8", "us-ascii"}:
         raise UnsupportedMediaType(f"JSON is UTF-8, not {charset}.", headers={"Accept": "application/json"})
-    raw = source.get_data(cache=False)
+    raw = _read(source)
     if not raw.strip():
         raise HttpProblem("The body is empty; a JSON object is needed.", reason="EMPTY_BODY")
     try:
@@ -74,6 +78,28 @@ def read_json(source: Request) -> tuple[dict[str, Any], bool]:
     if not isinstance(document, dict):
         raise HttpProblem("The body must be a JSON object.", reason="NOT_AN_OBJECT")
     return document, b"\\u" in raw
+
+
+def _read(source: Request) -> bytes:
+    try:
+        raw = source.get_data(cache=False)
+    except RequestEntityTooLarge:
+        _discard(source)
+        raise
+    if source.content_length is None and len(raw) == source.max_content_length:
+        _discard(source)
+        raise RequestEntityTooLarge  # werkzeug cuts a body in chunks off at the limit, without a word
+    return raw
+
+
+def _discard(source: Request) -> None:
+    """Read on, within reason: gunicorn closes a connection whose request was not read, and cannot announce it.
+
+    The client's next request on it would get no answer.
+    """
+    for _ in range(_DISCARD_BYTES // _PIECE):
+        if not source.environ["wsgi.input"].read(_PIECE):
+            return
 
 
 def read_fields(schema: RequestSchema) -> tuple[dict[str, Any], dict[str, Any], list[FieldError]]:
@@ -215,7 +241,7 @@ LIMIT: Final = Param(
 MARKER: Final = Param(
     "marker",
     word,
-    {"type": "string", "minLength": 1, "maxLength": 255},
+    WORD,
     "The id of the last object of the page before; the Link header has it.",
 )
 VALIDATE_ONLY: Final = Param(

@@ -13,7 +13,7 @@ from api.inputs import Param, Query
 from api.kit import Kit
 from api.render import answer, encode, event_json, job_json, listing, rfc3339
 from api.schemas import jobs as schemas
-from api.spec import Blueprint, operation
+from api.spec import Blueprint, Outcome, operation
 from shared.domain.jobs import JobKind, JobState
 from shared.domain.ports import Actor, JobFilter
 from shared.errors import FieldError, InvalidRequest, KcloudError, Unavailable
@@ -64,7 +64,7 @@ class JobViews:
         made.add_url_rule("/jobs/<job_id>/events", view_func=self.list_job_events, methods=["GET"])
         return made
 
-    @operation("List jobs", {200: ("The project's jobs, newest first.", schemas.Job, ("Link",))}, query=LIST, many=True)
+    @operation("List jobs", {200: Outcome("The project's jobs, newest first.", schemas.Job, ("Link",), many=True)}, query=LIST)
     def list_jobs(self) -> Response:
         """A bare array. Where there are more, the header Link has the next page's address."""
         actor = self._kit.guard.actor("jobs:list")
@@ -73,7 +73,7 @@ class JobViews:
         page = self._kit.container.jobs.list(actor, where, limit=asked["limit"], marker=asked["marker"])
         return listing([job_json(job) for job in page.items], next_page("/jobs", asked, page.next_marker))
 
-    @operation("Show a job", {200: ("The job.", schemas.Job, ("Retry-After",))}, refusals=(404,), query=inputs.NOTHING)
+    @operation("Show a job", {200: Outcome("The job.", schemas.Job, ("Retry-After",))}, refusals=(404,), query=inputs.NOTHING)
     def get_job(self, job_id: str) -> Response:
         """`state` is queued, running, converging, succeeded, failed or cancelled; the last three are final."""
         actor = self._kit.guard.actor("jobs:get")
@@ -85,8 +85,10 @@ class JobViews:
     @operation(
         "Cancel a job",
         {
-            200: ("The job is cancelled.", schemas.JobCancelled, ("Operation-Location",)),
-            202: ("It will be cancelled at its next safe point.", schemas.JobCancelled, ("Operation-Location", "Retry-After")),
+            200: Outcome("The job is cancelled.", schemas.JobCancelled, ("Operation-Location",)),
+            202: Outcome(
+                "It will be cancelled at its next safe point.", schemas.JobCancelled, ("Operation-Location", "Retry-After")
+            ),
         },
         refusals=(404, 409),
         query=inputs.NOTHING,
@@ -113,10 +115,9 @@ class JobViews:
 
     @operation(
         "Show a job's history",
-        {200: ("Its steps, oldest first.", schemas.JobEvent)},
+        {200: Outcome("Its steps, oldest first.", schemas.JobEvent, many=True)},
         refusals=(404,),
         query=EVENTS,
-        many=True,
         more={200: {"text/event-stream": {"schema": {"type": "string"}}}},
     )
     def list_job_events(self, job_id: str) -> Response:

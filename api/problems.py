@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, NamedTuple
+from urllib.parse import quote
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError
@@ -16,6 +17,8 @@ from shared.observability.logging import get_logger
 log = get_logger(__name__)
 
 MEDIA_TYPE: Final = "application/problem+json"
+#: What may stand in a path as it is (RFC 3986).
+_IN_PATHS: Final = "/:@!$&'()*+,;=~"
 #: Seconds to come back after, where nothing better is known.
 RETRY_AFTER_S: Final = 5
 
@@ -126,7 +129,7 @@ def answer(
         "title": title,
         "status": int(status),
         "detail": detail,
-        "instance": request.path,
+        "instance": quote(request.path, safe=_IN_PATHS),
         "reason": reason,
         "request_id": request_id(),
     }

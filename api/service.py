@@ -15,7 +15,7 @@ from api import problem_pages, spec
 from api.kit import Kit
 from api.render import answer
 from api.schemas import service as schemas
-from api.spec import Blueprint, operation
+from api.spec import Blueprint, Outcome, operation
 from shared.errors import NotFound
 
 #: The page of documentation runs one script and one style of its own, named by their digests, and asks this host only.
@@ -41,7 +41,7 @@ class ServiceViews:
         made.add_url_rule("/problems/<slug>", view_func=self.get_problem, methods=["GET"])
         return made
 
-    @operation("Say what this is", {200: ("Name, version and where to go on.", schemas.About)}, public=True)
+    @operation("Say what this is", {200: Outcome("Name, version and where to go on.", schemas.About)}, public=True)
     def get_about(self) -> Response:
         """Needs no token."""
         links = {name: f"/{name}" for name in ("clusters", "jobs", "health", "ready", "metrics", "docs")}
@@ -57,7 +57,10 @@ class ServiceViews:
 
     @operation(
         "Say how it is",
-        {200: ("All that is needed answers.", schemas.Health), 503: ("Something that is needed does not answer.", schemas.Health)},
+        {
+            200: Outcome("All that is needed answers.", schemas.Health),
+            503: Outcome("Something that is needed does not answer.", schemas.Health),
+        },
         public=True,
     )
     def get_health(self) -> Response:
@@ -67,7 +70,7 @@ class ServiceViews:
 
     @operation(
         "Say whether requests can be taken",
-        {200: ("They can.", schemas.Ready), 503: ("They can't.", schemas.Ready)},
+        {200: Outcome("They can.", schemas.Ready), 503: Outcome("They can't.", schemas.Ready)},
         public=True,
     )
     def get_ready(self) -> Response:
@@ -79,7 +82,7 @@ class ServiceViews:
 
     @operation(
         "Count",
-        {200: ("Prometheus text.", None)},
+        {200: Outcome("Prometheus text.", None)},
         more={200: {"text/plain": {"schema": {"type": "string"}}}},
     )
     def get_metrics(self) -> Response:
@@ -90,7 +93,7 @@ class ServiceViews:
 
     @operation(
         "Describe the API",
-        {200: ("The OpenAPI document.", None)},
+        {200: Outcome("The OpenAPI document.", None)},
         public=True,
         more={200: {"application/json": {"schema": {"type": "object"}}}},
     )
@@ -100,7 +103,7 @@ class ServiceViews:
 
     @operation(
         "Read the documentation",
-        {200: ("A page made of the OpenAPI document.", None)},
+        {200: Outcome("A page made of the OpenAPI document.", None)},
         public=True,
         more={200: {"text/html": {"schema": {"type": "string"}}}},
     )
@@ -110,7 +113,7 @@ class ServiceViews:
 
     @operation(
         "Explain a kind of problem",
-        {200: ("What it means and what to do.", None)},
+        {200: Outcome("What it means and what to do.", None)},
         refusals=(404,),
         public=True,
         more={200: {"text/html": {"schema": {"type": "string"}}}},

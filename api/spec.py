@@ -8,6 +8,7 @@ left out for :mod:`api.problems`.
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -87,6 +88,16 @@ _IDEMPOTENCY: Final = {
 }
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """One answer: what it means, the schema of its body (or several, one of which it has), its headers, and whether it is an array."""
+
+    words: str
+    schema: type[Schema] | tuple[type[Schema], ...] | None = None
+    headers: tuple[str, ...] = ()
+    many: bool = False
+
+
 class Api(SmorestApi):
     """flask-smorest's registry of operations."""
 
@@ -135,20 +146,18 @@ def make_api(app: Flask) -> Api:
 
 def operation(
     summary: str,
-    answers: Mapping[int, tuple[str, type[Schema] | None] | tuple[str, type[Schema] | None, Sequence[str]]],
+    answers: Mapping[int, Outcome],
     *,
     refusals: Sequence[int] = (),
     body: type[Schema] | None = None,
     query: Query | None = None,
     changes: bool = False,
-    many: bool = False,
     public: bool = False,
-    media_type: str = "application/json",
     more: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> Callable[[F], F]:
-    """Document a view: its summary, and each answer by status as (words, schema, headers).
+    """Document a view: its summary, and each answer by status.
 
-    ``changes``: takes Prefer and Idempotency-Key. ``many``: answers are arrays. ``public``: needs no token.
+    ``changes``: takes Prefer and Idempotency-Key. ``public``: needs no token.
     ``more``: further content by status and media type. The docstring is the description.
     """
     expected = {*refusals, *(() if public else _ALWAYS), *(_BODY if body else ()), *((400, 422) if changes or query else ())}
@@ -158,14 +167,12 @@ def operation(
         expected |= {500}
     responses: dict[str, Any] = {str(status): _REFUSALS[status][0] for status in sorted(expected)}
     for status, described in answers.items():
-        words, schema = described[0], described[1]
-        response: dict[str, Any] = {"description": words}
-        names = described[2] if len(described) > 2 else ()  # noqa: PLR2004
-        if names:
-            response["headers"] = {name: HEADERS[name] for name in names}
-        if schema is not None:
-            shape: Any = {"type": "array", "items": schema} if many else schema
-            response["content"] = {media_type: {"schema": shape}}
+        response: dict[str, Any] = {"description": described.words}
+        if described.headers:
+            response["headers"] = {name: HEADERS[name] for name in described.headers}
+        if described.schema is not None:
+            one: Any = {"oneOf": list(described.schema)} if isinstance(described.schema, tuple) else described.schema
+            response["content"] = {"application/json": {"schema": {"type": "array", "items": one} if described.many else one}}
         if more and status in more:
             response.setdefault("content", {}).update(more[status])
         responses[str(status)] = response

@@ -16,6 +16,8 @@ from shared.errors import FieldError
 _BUILT_IN = {"Missing data for required field.": "required", "Field may not be null.": "not_null"}
 #: PostgreSQL refuses both in text: the zero byte, and half of a surrogate pair.
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+#: The same for schemas, whose strings can't hold halves of pairs.
+STORABLE = r"^[^\u0000]*$"
 
 
 class Words(str):
@@ -50,7 +52,7 @@ def name_of(value: Any) -> str:
 
 
 class Count(fields.Integer):
-    """A whole number between two bounds, both included; neither a boolean, nor a string, nor 1.0."""
+    """A whole number between two bounds, both included; neither a boolean nor a string. 3.0 is 3 (JSON Schema, 6.1.1)."""
 
     def __init__(self, *, least: int, most: int, odd: bool = False, unit: str = "", **kwargs: Any) -> None:
         metadata = {"minimum": least, "maximum": most} | kwargs.pop("metadata", {})
@@ -59,6 +61,8 @@ class Count(fields.Integer):
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_kwargs: Any) -> int:
         del attr, data
+        if type(value) is float and value.is_integer():
+            value = int(value)
         if type(value) is not int:
             raise refuse("integer", f"Must be a whole number, not {name_of(value)}.")
         if not self._least <= value <= self._most:
@@ -72,9 +76,8 @@ class Text(fields.String):
     """A string of ``least`` to ``most`` characters, of a pattern where one is given."""
 
     def __init__(self, *, most: int = 255, least: int = 1, pattern: str | None = None, means: str = "", **kwargs: Any) -> None:
-        metadata: dict[str, Any] = {"minLength": least, "maxLength": most}
-        if pattern:
-            metadata["pattern"] = pattern.replace(r"\Z", "$")  # the schema's dialect has no \Z
+        written = pattern.replace(r"\Z", "$") if pattern else STORABLE  # the schema's dialect has no \Z
+        metadata: dict[str, Any] = {"minLength": least, "maxLength": most, "pattern": written}
         super().__init__(metadata=metadata | kwargs.pop("metadata", {}), **kwargs)
         self._least, self._most, self._means = least, most, means
         self._match = re.compile(pattern).match if pattern else None
@@ -105,13 +108,18 @@ class Labels(fields.Dict):
 
     def __init__(self, *, most: int, longest: int, reserved: str, **kwargs: Any) -> None:
         metadata = {"maxProperties": most} | kwargs.pop("metadata", {})
-        super().__init__(keys=fields.String(), values=fields.String(metadata={"maxLength": longest}), metadata=metadata, **kwargs)
+        super().__init__(
+            keys=fields.String(),
+            values=fields.String(metadata={"maxLength": longest, "pattern": STORABLE}),
+            metadata=metadata,
+            **kwargs,
+        )
         self._most, self._longest, self._reserved = most, longest, reserved
 
     @property
     def names(self) -> dict[str, Any]:
         """The schema of the labels' names."""
-        return {"minLength": 1, "maxLength": self._longest, "pattern": f"^(?!{re.escape(self._reserved)})"}
+        return {"minLength": 1, "maxLength": self._longest, "pattern": f"^(?!{re.escape(self._reserved)}){STORABLE[1:]}"}
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_kwargs: Any) -> dict[str, str]:
         del attr, data

@@ -144,3 +144,10 @@ def problem(response: TestResponse, status: int, reason: str | None = None) -> d
     if reason is not None:
         assert body["reason"] == reason, body
     return body
+
+
+def problemless(response: TestResponse) -> dict[str, Any]:
+    """The document of an answer that must be no refusal."""
+    assert response.status_code < 300, response.text
+    body: dict[str, Any] = json.loads(response.data)
+    return body

@@ -30,7 +30,6 @@ FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
     "node_count 1001": ({"node_count": 1001}, "node_count", "range"),
     "node_count a string": ({"node_count": "3"}, "node_count", "integer"),
     "node_count 1.5": ({"node_count": 1.5}, "node_count", "integer"),
-    "node_count 3.0": ({"node_count": 3.0}, "node_count", "integer"),
     "node_count true": ({"node_count": True}, "node_count", "integer"),
     "node_count null": ({"node_count": None}, "node_count", "not_null"),
     "node_count an object": ({"node_count": {}}, "node_count", "integer"),

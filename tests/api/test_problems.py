@@ -98,7 +98,7 @@ def test_a_known_error_shows_its_words_hint_and_fields() -> None:
     problems.install(app)
 
     @app.post("/things")
-    def things() -> None:
+    def things() -> str:
         raise InvalidRequest("Wrong.", hint="Do so.", errors=[FieldError("labels.a/b~c.d", "length", "Too long.")])
 
     body = app.test_client().post("/things").get_json()
@@ -113,7 +113,7 @@ def test_a_passing_error_says_when_to_come_back() -> None:
     problems.install(app)
 
     @app.get("/slow")
-    def slow() -> None:
+    def slow() -> str:
         raise CloudThrottled("Slow down.", retry_after_s=12.4, upstream_status=429, upstream_request_id="req-up")
 
     response = app.test_client().get("/slow")

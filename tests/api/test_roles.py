@@ -96,7 +96,7 @@ def test_a_policy_file_replaces_single_rules(tmp_path: Path) -> None:
 
 
 def test_a_policy_file_can_open_the_metrics(tmp_path: Path) -> None:
-    nobody = {"roles": [], "user_id": None, "project_id": None}
+    nobody: dict[str, Any] = {"roles": [], "user_id": None, "project_id": None}
     assert _policy(tmp_path, '"service:metrics": "@"\n').allows("service:metrics", nobody)
     assert not Policy().allows("service:metrics", nobody)
 
