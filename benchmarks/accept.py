@@ -17,7 +17,8 @@ from typing import Any
 
 from benchmarks.load import Measured, run
 from deployment.local.environment import ROOT
-from deployment.local.parts import Parts, free_port
+from deployment.local.parts import Parts
+from deployment.local.ports import free_port
 
 CLIENTS = 64
 SECONDS = 8.0

@@ -17,7 +17,8 @@ from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
 
 from deployment.local.environment import ROOT
-from deployment.local.parts import NotInTime, free_port
+from deployment.local.parts import NotInTime
+from deployment.local.ports import free_port
 
 REPEATS = 3
 LIMIT_S = 90.0

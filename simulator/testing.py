@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from deployment.local.parts import free_port
+from deployment.local.ports import free_port
 
 
 @dataclass

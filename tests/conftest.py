@@ -14,6 +14,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, settings
 
+from deployment.local import ports
 from deployment.local.embedded import EmbeddedPostgres, EmbeddedValkey
 from tests import waiting
 
@@ -114,7 +115,7 @@ def timescale_url() -> str:
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Gives a free TCP port of 127.0.0.1, each time it is called."""
-    return waiting.find_free_port
+    return ports.free_port
 
 
 @pytest.fixture(scope="session")

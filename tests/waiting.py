@@ -1,6 +1,5 @@
-"""Waiting for a condition instead of sleeping, and ports that are free."""
+"""Waiting for a condition instead of sleeping."""
 
-import socket
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -22,10 +21,3 @@ def wait_until(predicate: Callable[[], T], timeout_s: float = 10.0, *, every_s: 
             msg = f"not within {timeout_s:g} s: {what or getattr(predicate, '__name__', predicate)} (last answer: {answer!r})"
             raise AssertionError(msg)
         time.sleep(every_s)
-
-
-def find_free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

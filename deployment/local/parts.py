@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -18,6 +17,7 @@ from keystoneauth1.identity import v3
 from keystoneauth1.session import Session
 
 from deployment.local.environment import ROOT, Plan, plan
+from deployment.local.ports import free_port
 from deployment.local.processes import spawn
 from deployment.local.supervision import programs
 from shared.db import migrate
@@ -40,13 +40,6 @@ FAST: Final = {
     "JOB_MAX_CRASHES": "50",
     "LOG_FORMAT": "json",
 }
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 ALL: Final = ("simulator", "api", "worker", "relay", "beat")

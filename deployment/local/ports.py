@@ -1,4 +1,4 @@
-"""Whether the ports are free, and who holds one that is not."""
+"""Ports that are free, and who holds one that is not."""
 
 import contextlib
 import socket
@@ -35,6 +35,13 @@ def _taken(listener: Listener) -> str | None:
                 f" or choose another port: make run {listener.variable}={listener.port + 1}"
             )
     return None
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def require_free(listeners: list[Listener]) -> None:

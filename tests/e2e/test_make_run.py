@@ -14,7 +14,8 @@ import psutil
 import pytest
 import requests
 
-from tests.waiting import find_free_port, wait_until
+from deployment.local.ports import free_port
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 #: Both cores may be busy with other tests; docs/benchmarks.md has what an idle machine takes.
@@ -35,9 +36,9 @@ class Run:
             if not key.startswith(("OS_", "MAKE", "MFLAGS", "DATABASE_", "POSTGRES_", "REDIS_", "PYTEST_"))
         } | {
             "STATE_DIR": str(state_dir),
-            "API_PORT": str(find_free_port()),
-            "FLOWER_PORT": str(find_free_port()),
-            "SIMULATOR_PORT": str(find_free_port()),
+            "API_PORT": str(free_port()),
+            "FLOWER_PORT": str(free_port()),
+            "SIMULATOR_PORT": str(free_port()),
         }
         self.api = f"http://127.0.0.1:{self.environment['API_PORT']}"
         self.output = state_dir.with_suffix(".out")
