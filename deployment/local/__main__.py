@@ -168,6 +168,7 @@ def run() -> int:
                 manager.start_programs()
                 wait(others, _START_LIMIT_S)
             if not stop():
+                manager.start_programs(late=True)
                 openrc = environment.write_openrc(plan)
                 _say(_banner(plan, openrc, servers + others, time.monotonic() - began))
                 _follow(manager, logs, stop)

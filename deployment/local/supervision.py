@@ -34,6 +34,7 @@ class Program:
     stop_signal: signal.Signals = signal.SIGTERM
     stop_wait_s: int = 15
     server: bool = False  #: started at once and stopped last, since the others lean on it
+    late: bool = False  #: started when the others are ready, since nobody waits for it
     directory: Path = ROOT
 
 
@@ -62,14 +63,14 @@ def programs(plan: Plan) -> list[Program]:
         # The events of -E are what Flower shows; gossip and mingle are for workers that watch each other.
         _own("worker", [*celery, "worker", *pool, "-Q", "jobs,ticks,maintenance", "--without-gossip", "--without-mingle", "-E"]),
         _own("relay", [python, "-m", "workers.relay"]),
-        _own("beat", [*celery, "beat", "-s", str(plan.state_dir / "beat-schedule"), "--pidfile="]),
+        _own("beat", [*celery, "beat", "-s", str(plan.state_dir / "beat-schedule"), "--pidfile="], late=True),
         _own("flower", [*celery, "flower", f"--address={plan.flower.host}", f"--port={plan.flower.port}"]),
     ]
     return listed
 
 
-def _own(name: str, command: list[str]) -> Program:
-    return Program(name, wrapped(command, die_with=signal.SIGTERM))
+def _own(name: str, command: list[str], *, late: bool = False) -> Program:
+    return Program(name, wrapped(command, die_with=signal.SIGTERM), late=late)
 
 
 def _escaped(text: object) -> str:
@@ -159,9 +160,11 @@ class Supervisor:
         """Whether it is there."""
         return self._process is not None and self._process.poll() is None
 
-    def start_programs(self) -> None:
-        """Start all programs but the servers, without waiting for them."""
-        self._call("startProcessGroup", GROUP, False)
+    def start_programs(self, *, late: bool = False) -> None:
+        """Start the programs that are neither servers nor ``late``, or just the late ones, without waiting for them."""
+        for program in programs(self._plan):
+            if not program.server and program.late == late:
+                self._call("startProcess", f"{GROUP}:{program.name}", False)
 
     def states(self) -> dict[str, dict[str, Any]]:
         """What supervisord knows of each program (``statename``, ``pid``, ``start``, ...), by name."""

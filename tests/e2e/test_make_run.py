@@ -161,7 +161,7 @@ def test_from_nothing_to_a_cluster_and_again_after_a_restart(run: Run, record: C
     assert "Nothing was started" in third.stderr
     assert "API_PORT" in third.stderr
     run.environment["STATE_DIR"] = str(run.state_dir)
-    assert run.make("ps").stdout.count("RUNNING") == 8
+    wait_until(lambda: run.make("ps").stdout.count("RUNNING") == 8, 20, what="all programs in the list")
 
     # SIGTERM to make alone.
     make.send_signal(signal.SIGTERM)
@@ -200,6 +200,7 @@ def test_a_crashed_program_is_started_again_and_ctrl_c_stops_everything(run: Run
 
     try:
         read_until(b"Stop     Ctrl-C here", START_LIMIT_S)
+        wait_until(lambda: re.search(r"beat +RUNNING", run.make("ps").stdout), 20, what="beat runs")
         beat = next(line for line in run.processes() if " beat " in line)
         os.kill(int(beat.split()[0]), signal.SIGKILL)
         read_until(b"[beat] started again", 20)
