@@ -1,7 +1,8 @@
 """What watching costs, and how soon a job knows that its cluster is there.
 
 The simulator charges the time that real Magnum takes (2 ms per cluster listed, 12 ms per GET, one call after the other). Clusters
-are put in flight on both sides at once, as if 10,000 creates had been accepted a moment ago; they complete one after the other.
+are put in flight on both sides, as they stand after creates that Magnum accepted one after the other (175 ms each) while ticks
+were running; then they complete one after the other.
 The baseline, in the same run and on the same simulator, asks for each cluster by a GET every 10 s, as fast as Magnum lets it.
 """
 
@@ -25,7 +26,9 @@ from deployment.local.parts import Parts
 
 MANY = 10_000
 FEW = 20
-FIRST_S, LAST_S = 20.0, 320.0
+FIRST_S, LAST_S = 15.0, 215.0
+#: How long Magnum takes to accept one create.
+ACCEPT_S = 0.175
 BASELINE_S = 60.0
 BASELINE_PERIOD_S = 10.0
 BASELINE_THREADS = 16
@@ -60,7 +63,11 @@ def measure() -> dict[str, Any]:
 
 def _situation(parts: Parts, *, in_flight: int, idle: int, first: float, last: float) -> dict[str, Any]:
     worker = psutil.Process(parts.pid("worker"))
-    made = parts.control("POST", "/clusters", {"count": in_flight, "from_s": first, "to_s": last, "prefix": f"b{in_flight}"})
+    made = parts.control(
+        "POST",
+        "/clusters",
+        {"count": in_flight, "from_s": first, "to_s": last, "prefix": f"b{in_flight}", "spread_s": in_flight * ACCEPT_S},
+    )
     began = time.time()
     _put_in_flight(parts, made)
     parts.control("DELETE", "/statistics")
@@ -101,12 +108,14 @@ def _put_in_flight(parts: Parts, made: dict[str, Any]) -> None:
     project = made["project_id"]
     template = "gpu-intensive-template"
     clusters, jobs = [], []
-    for item in made["clusters"]:
+    count = len(made["clusters"])
+    for number, item in enumerate(made["clusters"]):
+        ago = count * ACCEPT_S * (1 - number / count)
         cluster, job = str(uuid4()), str(uuid4())
         clusters.append(
             (cluster, project, "RegionOne", item["name"], item["name"], item["uuid"], template, template, 1, 1, "Provisioning")
         )
-        jobs.append((job, project, "RegionOne", cluster, "create", "converging", '{"node_count": 1}', "submitted"))
+        jobs.append((job, project, "RegionOne", cluster, "create", "converging", '{"node_count": 1}', "submitted", ago))
     connection = psycopg2.connect(parts.postgres.dsn())
     with connection, connection.cursor() as cursor:
         execute_values(
@@ -121,13 +130,13 @@ def _put_in_flight(parts: Parts, made: dict[str, Any]) -> None:
             "INSERT INTO jobs (id, project_id, region, cluster_id, kind, state, params, step, submitted_at, progress_at, look_at,"
             " deadline_at, condition, attempts, started_at) VALUES %s",
             jobs,
-            template="(%s, %s, %s, %s, %s, %s, %s, %s, now(), now(), now() + interval '45 s', now() + interval '1 h',"
-            " 'progressing', 1, now())",
+            template="(%s, %s, %s, %s, %s, %s, %s, %s, now() - make_interval(secs => %s), now(),"
+            " now() + interval '45 s', now() + interval '1 h', 'progressing', 1, now())",
             page_size=1000,
         )
         cursor.execute(
-            "INSERT INTO scopes (region, project_id) VALUES ('RegionOne', %s) ON CONFLICT (region, project_id)"
-            " DO UPDATE SET next_tick_at = least(scopes.next_tick_at, now() + interval '2 s')",
+            "INSERT INTO scopes (region, project_id, watermark) VALUES ('RegionOne', %s, now()) ON CONFLICT (region, project_id)"
+            " DO UPDATE SET next_tick_at = least(scopes.next_tick_at, now() + interval '2 s'), watermark = now()",
             (project,),
         )
         cursor.execute("ANALYZE clusters, jobs")

@@ -149,7 +149,10 @@ class _Control:
         return Answer(200, {"clusters": rows})
 
     def bulk(self, request: Request) -> Answer:
-        """Make ``count`` clusters at once: in progress, ending ``from_s`` to ``to_s`` from now, or complete (without ``to_s``)."""
+        """Make ``count`` clusters at once: in progress, ending ``from_s`` to ``to_s`` from now, or complete (without ``to_s``).
+
+        ``spread_s``: their last changes lie so far back, spread evenly.
+        """
         body = request.json()
         magnum = self._magnum
         now = magnum.clock.now()
@@ -193,7 +196,7 @@ class _Control:
             status=status,
             driver=str(base.get("driver")),
             created_at=now,
-            updated_at=now - float(body.get("age_s", 0.0)),
+            updated_at=now - float(body.get("spread_s", 0.0)) * (1 - number / int(body["count"])),
             options={},
             completed_at=None if ends else now,
         )

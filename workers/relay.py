@@ -23,18 +23,21 @@ def main() -> int:
     listener = container().listener()
     log.info("relay.started")
     while not stop.is_set():
+        pause = settings.engine.relay_interval_s
         try:
             sent = relay().dispatch()
             if sent.more:
                 stop.wait(0.05)  # the broker holds as much as it should; look again when it has drained a little
                 continue
+            if sent.next_due_s is not None:
+                pause = min(pause, max(sent.next_due_s, 0.02))
         except Unavailable as exc:
             log.warning("relay.unavailable", reason=exc.reason, detail=exc.detail)
             stop.wait(1.0)
         except KcloudError as exc:
             log.exception("relay.failed", reason=exc.reason)
             stop.wait(1.0)
-        listener.wait(settings.engine.relay_interval_s)
+        listener.wait(pause)
     listener.close()
     log.info("relay.stopped")
     return 0

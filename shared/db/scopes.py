@@ -68,6 +68,16 @@ class ScopeRepository:
         )
         return [Scope(row[0], row[1]) for row in rows]
 
+    def next_due_s(self) -> float | None:
+        """Seconds until the next tick that nobody is at; None where there is none."""
+        value = self._connection.execute(
+            text(
+                "SELECT extract(epoch FROM min(next_tick_at) - clock_timestamp()) FROM scopes WHERE next_tick_at > now()"
+                " AND lease_token IS NULL"
+            )
+        ).scalar()
+        return float(value) if value is not None else None
+
     def untake(self, scope: Scope) -> None:
         """The broker did not take the hint: the tick and the inventory are due again at once."""
         self._connection.execute(

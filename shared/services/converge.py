@@ -97,8 +97,8 @@ class Converger:
             moved += self._settle_found(row, seen)
             moved += self._apply(row, watcher.alone(self._due(row, seen, costs)))
         costs = costs.learn(gets=seen.gets, gets_s=seen.gets_s, pages=seen.pages, listed=seen.listed, listed_s=seen.listed_s)
-        if look is Look.NEWEST and seen.refused is None:
-            costs = costs.saw_changes(seen.changes, row.interval_s)
+        if in_flight and seen.refused is None:
+            costs = costs.saw_changes(seen.changes if look is Look.NEWEST else moved, row.interval_s)
         pacing = costs.as_dict() | ({"gap": seen.gap.as_dict()} if seen.gap else {})
         with self._database.begin() as uow:
             stalled = uow.jobs.mark_conditions(scope, stall_s=self._engine.stall_s) if in_flight else 0

@@ -28,6 +28,7 @@ class Sent:
     ticks: int = 0
     inventories: int = 0
     more: bool = False
+    next_due_s: float | None = None  #: when the next tick is due
 
 
 class Relay:
@@ -52,6 +53,7 @@ class Relay:
             jobs = uow.jobs.take_due(limit=room, again_after_s=engine.redispatch_s) if room else []
             ticks = uow.scopes.take_due(again_after_s=engine.redispatch_s)
             inventories = uow.scopes.take_due_inventories(again_after_s=engine.redispatch_s)
+            next_due_s = uow.scopes.next_due_s()
         for job in lost:
             log.warning("job.lease_expired", job_id=str(job.id), kind=job.kind.value, crashes=job.crashes)
             if job.is_terminal:
@@ -70,4 +72,4 @@ class Relay:
                 for scope in {*ticks, *inventories}:
                     uow.scopes.untake(scope)
             raise
-        return Sent(len(jobs), len(ticks), len(inventories), more=bool(jobs) and len(jobs) == room)
+        return Sent(len(jobs), len(ticks), len(inventories), more=bool(jobs) and len(jobs) == room, next_due_s=next_due_s)
