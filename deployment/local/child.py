@@ -7,7 +7,7 @@ which keeps its cost at about 30 ms.
 
 * ``--die-with``: the kernel sends this signal when the parent is gone, also after a ``kill -9`` (Linux only; elsewhere ignored).
 * ``--not-root``: root becomes an ordinary user inside a new user namespace. Files stay root's own, so no account is made, nothing
-  is chowned, and a data directory below ``/root`` works. Does nothing for an ordinary user.
+  is chowned, and a data directory in root's own home works. Does nothing for an ordinary user.
 * ``--user``: the classic change of user, for machines where namespaces are forbidden.
 """
 
