@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 log = get_logger(__name__)
 
 _GETS_PER_TICK_MAX = 400
-_APPLY_BATCH = 500
 #: The part of the GETs that goes to clusters which a list would show as well, in case one was missed.
 _SAFETY_NET = 0.1
 
@@ -91,10 +90,18 @@ class Converger:
         moved = 0
         if in_flight:
             budget = min(self._engine.tick_budget_s, self._engine.magnum_share * self._engine.tick_max_s)
-            watcher = Watcher(self._cloud.gateway(scope), self._clock, seen, page_size=self._engine.page_size, budget_s=budget)
+            settled: list[int] = []
+            watcher = Watcher(
+                self._cloud.gateway(scope),
+                self._clock,
+                seen,
+                page_size=self._engine.page_size,
+                budget_s=budget,
+                settle=lambda uuids: settled.append(self._settle_found(row, seen, uuids)),
+            )
             if look is Look.NEWEST and oldest is not None:
                 watcher.newest(back_to(row.watermark, oldest), Gap.from_dict(row.pacing), page)
-            moved += self._settle_found(row, seen)
+            moved += sum(settled)
             moved += self._apply(row, watcher.alone(self._due(row, seen, costs)))
         costs = costs.learn(gets=seen.gets, gets_s=seen.gets_s, pages=seen.pages, listed=seen.listed, listed_s=seen.listed_s)
         if in_flight and seen.refused is None:
@@ -150,19 +157,16 @@ class Converger:
 
     # -- deciding and writing ---------------------------------------------------------------------------------------
 
-    def _settle_found(self, row: ScopeRow, seen: Seen) -> int:
-        moved = 0
-        uuids = list(seen.found)
-        for first in range(0, len(uuids), _APPLY_BATCH):
-            with self._database.begin() as uow:
-                pairs = uow.clusters.converging(row.scope, uuids[first : first + _APPLY_BATCH])
-            batch: list[Sight] = [
-                (job, cluster, seen.found[cluster.magnum_uuid], seen.at[cluster.magnum_uuid])
-                for job, cluster in pairs
-                if cluster.magnum_uuid is not None
-            ]
-            moved += self._apply(row, batch)
-        return moved
+    def _settle_found(self, row: ScopeRow, seen: Seen, uuids: list[str]) -> int:
+        """Decide the jobs that wait for these clusters of a page; how many moved."""
+        with self._database.begin() as uow:
+            pairs = uow.clusters.converging(row.scope, uuids)
+        batch: list[Sight] = [
+            (job, cluster, seen.found[cluster.magnum_uuid], seen.at[cluster.magnum_uuid])
+            for job, cluster in pairs
+            if cluster.magnum_uuid is not None
+        ]
+        return self._apply(row, batch)
 
     def _apply(self, row: ScopeRow, batch: list[Sight]) -> int:
         if not batch:

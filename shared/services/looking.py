@@ -15,6 +15,8 @@ from shared.domain.pacing import Look
 from shared.errors import CloudBeingWritten, CloudError, CloudNotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from shared.domain.clusters import Cluster, ObservedCluster
     from shared.domain.jobs import Job
     from shared.domain.ports import Clock, CloudGateway
@@ -81,11 +83,21 @@ def back_to(watermark: datetime | None, oldest_submission: datetime) -> datetime
 class Watcher:
     """One tick's looks, bounded by ``budget_s`` of waiting for Magnum."""
 
-    def __init__(self, gateway: CloudGateway, clock: Clock, seen: Seen, *, page_size: int, budget_s: float) -> None:
+    def __init__(
+        self,
+        gateway: CloudGateway,
+        clock: Clock,
+        seen: Seen,
+        *,
+        page_size: int,
+        budget_s: float,
+        settle: Callable[[list[str]], None] = lambda _uuids: None,
+    ) -> None:
         self._gateway = gateway
         self._clock = clock
         self._seen = seen
         self._page_size = page_size
+        self._settle = settle  # called after each page, so that what it shows need not wait for the next
         self._budget_s = budget_s
         self._until = time.monotonic() + budget_s
 
@@ -136,10 +148,11 @@ class Watcher:
     def _take(self, items: list[ObservedCluster]) -> list[datetime]:
         seen, now = self._seen, self._clock.now()
         seen.listed += len(items)
-        for item in items:
-            if item.uuid not in seen.found:
-                seen.found[item.uuid] = item
-                seen.at[item.uuid] = now
+        fresh = [item for item in items if item.uuid not in seen.found]
+        for item in fresh:
+            seen.found[item.uuid] = item
+            seen.at[item.uuid] = now
+        self._settle([item.uuid for item in fresh])
         return [item.updated_at for item in items if item.updated_at is not None]
 
     def alone(self, due: list[tuple[Job, Cluster]]) -> list[Sight]:
