@@ -132,6 +132,7 @@ class FakeCloud:
         self.faults: list[Fault] = []
         self.clusters: dict[str, FakeCluster] = {}
         self.made: list[FakeCluster] = []  #: every cluster that ever came to be
+        self.accepted_late: set[str] = set()  #: names of clusters whose create was accepted while the conductor was away
         self.calls: list[str] = []
         self._accepted: list[tuple[datetime | None, Callable[[datetime], None]]] = []
         self._numbers = itertools.count(1)
@@ -394,6 +395,8 @@ class FakeGateway:
             cloud.clusters[uuid] = cluster
             cloud.made.append(cluster)
 
+        if not self._cloud.conductor_up:
+            self._cloud.accepted_late.add(spec.name)
         if not drop:
             self._cloud.accept(execute)
         return uuid

@@ -43,12 +43,12 @@ class EngineMachine(RuleBasedStateMachine):
         self.world.execute("INSERT INTO scopes (region, project_id) VALUES (:r, :p)", r=SCOPE.region, p=SCOPE.project_id)
         self.accepted: list[UUID] = []
         self.ends: dict[UUID, str] = {}
-        #: A create may be executed twice only after these; see the rules that set it.
-        self.twins_possible = False
+        #: Creates that a hung worker may have made twice; see the rule that fills it.
+        self.may_have_twins: set[UUID] = set()
 
     # -- requests -----------------------------------------------------------------------------------------------------
 
-    @rule(name=st.sampled_from("ab"), labels=st.sampled_from([{}, {}, {"rig_fail": "create"}, {"rig_create_seconds": "200"}]))
+    @rule(name=st.sampled_from("abc"), labels=st.sampled_from([{}, {}, {"rig_fail": "create"}, {"rig_create_seconds": "200"}]))
     def create(self, name: str, labels: dict[str, str]) -> None:
         held = self.world.rows("SELECT 1 FROM clusters WHERE live AND managed AND name = :name", name=name)
         try:
@@ -89,6 +89,58 @@ class EngineMachine(RuleBasedStateMachine):
         except Conflict:
             return
 
+    # -- requests and trouble together, because the interesting orders are rare among all orders ---------------------------
+
+    @rule(name=st.sampled_from("abc"), rounds=st.integers(1, 8))
+    def create_and_run(self, name: str, rounds: int) -> None:
+        self.create(name, {})
+        for _ in range(rounds):
+            self.world.round()
+
+    @rule(name=st.sampled_from("abc"), trouble=st.sampled_from(list(Trouble)), again=st.booleans())
+    def create_in_trouble(self, name: str, trouble: Trouble, again: bool) -> None:
+        self.create(name, {})
+        self.world.cloud.faults[:0] = [Fault("create", trouble)] * (2 if again else 1)
+        self.world.round()
+
+    @rule(name=st.sampled_from("abc"), trouble=st.sampled_from([None, *Trouble]), how=st.sampled_from(["delete", "cancel"]))
+    def create_and_regret_during_the_call(self, name: str, trouble: Trouble | None, how: str) -> None:
+        before = len(self.accepted)
+        self.create(name, {})
+        if len(self.accepted) == before:
+            return
+        job_id = self.accepted[-1]
+
+        def meanwhile() -> None:
+            try:
+                if how == "cancel":
+                    self.world.jobs.cancel(ACTOR, job_id)
+                else:
+                    self.world.clusters.request_delete(ACTOR, str(self.world.job(job_id).cluster_id))
+            except (Conflict, NotFound):
+                return
+
+        self.world.cloud.faults.insert(0, Fault("create", trouble, meanwhile))
+        self.world.round()
+
+    @rule(
+        operation=st.sampled_from(["create", "find", "resize", "delete", "get", "page"]),
+        request=st.sampled_from(["delete", "resize", "cancel"]),
+        index=_INDEX,
+        trouble=st.sampled_from([None, None, *Trouble]),
+    )
+    def caller_asks_during_a_call(self, operation: str, request: str, index: int, trouble: Trouble | None) -> None:
+        def meanwhile() -> None:
+            if request == "delete":
+                self.delete(index)
+            elif request == "resize":
+                self.resize(index, 3)
+            elif self.accepted:
+                self.cancel(index)
+
+        self.world.cloud.faults.insert(0, Fault(operation, trouble, meanwhile))
+        self.world.round()
+
     # -- processes ----------------------------------------------------------------------------------------------------
 
     @rule()
@@ -109,7 +161,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule()
     def run_any_job_though_nobody_asked(self) -> None:
-        for job in self.world.unfinished():
+        for job in reversed(self.world.unfinished()):  # those whose turn has not come, too
             self.world.work(job["id"])
 
     @rule()
@@ -141,21 +193,29 @@ class EngineMachine(RuleBasedStateMachine):
         self.world.cloud.faults.append(Fault(operation, trouble))
 
     @precondition(lambda self: len(self.world.cloud.faults) < 3)
-    @rule(operation=st.sampled_from(["create", "resize", "delete", "page", "get"]), killed=st.booleans())
-    def worker_hangs_beyond_its_lease(self, operation: str, killed: bool) -> None:
-        self.twins_possible = True
+    @rule(
+        operation=st.sampled_from(["create", "create", "resize", "delete", "page", "get"]),
+        killed=st.booleans(),
+        second=st.sampled_from([None, None, Trouble.KILLED_BEFORE, Trouble.KILLED_AFTER, Trouble.LOST_EXECUTED]),
+    )
+    def worker_hangs_beyond_its_lease(self, operation: str, killed: bool, second: Trouble | None) -> None:
+        """It wakes up when a second one has done the work, or has died or lost an answer over it."""
 
         def meanwhile() -> None:
             world = self.world
+            self.may_have_twins |= {job["id"] for job in world.unfinished() if job["kind"] == "create"}
             world.clock.advance(world.settings.lease_ttl_s + 1)
             world.relay.dispatch()
             world.clock.advance(world.settings.lost_answer_grace_s + 1)
+            if second is not None:
+                world.cloud.faults.insert(0, Fault("any", second))
             for job in world.unfinished():
                 world.work(job["id"])
             world.tick()
 
         trouble = Trouble.KILLED_AFTER if killed else None
         self.world.cloud.faults.append(Fault(operation, trouble, meanwhile))
+        self.world.round()
 
     @rule(index=_INDEX)
     def somebody_removes_a_cluster(self, index: int) -> None:
@@ -170,10 +230,13 @@ class EngineMachine(RuleBasedStateMachine):
         self.world.cloud.gateway(SCOPE).create(ClusterSpec("by-hand", TEMPLATE_ID, 2, 1, KEYPAIR, {}))
         self.world.cloud.faults = faults
 
+    @rule(seconds=st.sampled_from([0.05, 8.0]))
+    def conductor_takes_its_time(self, seconds: float) -> None:
+        self.world.cloud.lag_s = seconds  # less than the grace of a lost answer
+
     @rule()
     def conductor_goes_down(self) -> None:
         self.world.cloud.conductor_up = False
-        self.twins_possible = True  # a lost create may be executed long after it was looked for
 
     @precondition(lambda self: not self.world.cloud.conductor_up)
     @rule(backwards=st.booleans())
@@ -189,9 +252,11 @@ class EngineMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_job_makes_two_clusters(self) -> None:
-        if not self.twins_possible:
-            made = Counter(job_of(cluster) for cluster in self.world.cloud.made if job_of(cluster))
-            assert all(count == 1 for count in made.values()), made
+        # But for what no lease can prevent: a worker that hung before its call makes it in the end, and a create that was
+        # accepted by a dead conductor is executed long after it was looked for. Inventory removes those twins.
+        late = self.world.cloud.accepted_late
+        made = Counter(job_of(cluster) for cluster in self.world.cloud.made if cluster.name not in late)
+        assert all(count == 1 for mark, count in made.items() if mark not in {None, *self.may_have_twins}), made
 
     @invariant()
     def one_job_acts_on_a_cluster(self) -> None:
@@ -199,6 +264,14 @@ class EngineMachine(RuleBasedStateMachine):
             "SELECT cluster_id, count(*) FROM jobs WHERE state IN ('running', 'converging') GROUP BY 1 HAVING count(*) > 1"
         )
         assert not acting
+
+    @invariant()
+    def jobs_on_a_cluster_take_turns(self) -> None:
+        jobs = self.world.rows(
+            "SELECT a.id, b.id AS later FROM jobs a JOIN jobs b ON b.cluster_id = a.cluster_id AND b.seq > a.seq"
+            " WHERE b.started_at < coalesce(a.finished_at, 'infinity') AND b.started_at IS NOT NULL"
+        )
+        assert not jobs
 
     @invariant()
     def ended_jobs_stay_as_they_ended(self) -> None:
@@ -237,6 +310,8 @@ class EngineMachine(RuleBasedStateMachine):
         world = self.world
         world.cloud.faults.clear()
         world.cloud.start_conductor()
+        world.relay.dispatch()
+        world.dispatcher.flush()
         for _ in range(4):
             world.clock.advance(world.settings.lease_ttl_s + 1)
             world.run_until_quiet()
@@ -247,8 +322,14 @@ class EngineMachine(RuleBasedStateMachine):
         world.cloud.settle()
         world.inventory_now()
         self.every_promise_is_kept_in_a_row()
+        self.no_job_makes_two_clusters()
+        self.jobs_on_a_cluster_take_turns()
+        self.ended_jobs_stay_as_they_ended()
         self.history_has_no_illegal_step()
         self.usage_neither_overlaps_nor_runs_backwards()
+        assert not world.rows(
+            "SELECT * FROM jobs WHERE kind = 'create' AND state = 'succeeded' AND cancel_requested_at IS NOT NULL"
+        )
         self._all_is_known()
         self._all_is_used()
 
@@ -303,11 +384,11 @@ def _drop(_logger: object, _method: str, _event: Any) -> Any:
 
 
 def examples() -> int:
-    usual = 500 if settings.get_current_profile_name() == "thorough" else 20
+    usual = 500 if settings.get_current_profile_name() == "thorough" else 25
     return int(os.environ.get("STATE_MACHINE_EXAMPLES", usual))
 
 
 @pytest.mark.timeout(0)
 def test_whatever_happens_all_ends_well(world: World) -> None:
     EngineMachine.world = world
-    run_state_machine_as_test(EngineMachine, settings=settings(max_examples=examples(), stateful_step_count=40, deadline=None))
+    run_state_machine_as_test(EngineMachine, settings=settings(max_examples=examples(), stateful_step_count=30, deadline=None))
