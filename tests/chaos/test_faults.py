@@ -87,6 +87,8 @@ class Client:
                 if kind:
                     self.accepted[found["job"]["id"]] = kind
                 return found
+            if answer.status_code == 401:  # all tokens were expired between the two lines above: the next try has a new one
+                continue
             if answer.status_code < 500 and answer.status_code != 429:
                 if answer.status_code == 409 and answer.json().get("reason") == "IDEMPOTENCY_KEY_IN_USE":
                     time.sleep(0.3)
