@@ -95,6 +95,13 @@ def test_lost_answer_is_found_again_and_adopted(world: World) -> None:
     assert len(world.cloud.made) == 1
 
 
+def test_lost_create_is_not_repeated_while_a_slow_conductor_may_still_make_it(world: World) -> None:
+    world.cloud.lag_s = world.settings.lost_answer_grace_s - 5
+    world.cloud.faults = [Fault("create", Trouble.LOST_EXECUTED)]
+    assert ended(world, create(world)).state is JobState.SUCCEEDED
+    assert len(world.cloud.made) == 1
+
+
 def test_create_whose_answer_is_always_lost_ends(world: World) -> None:
     # A Magnum that answers each create with 500 must not keep a job for ever.
     world.cloud.faults = [Fault("create", Trouble.UNAVAILABLE) for _ in range(1000)]
