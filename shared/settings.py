@@ -191,7 +191,7 @@ def load() -> Settings:
             lease_ttl_s=env.float("LEASE_TTL", 45.0, validate=validate.Range(min=2)),
             relay_interval_s=env.float("RELAY_INTERVAL", 1.0, validate=positive),
             redispatch_s=env.float("REDISPATCH_AFTER", 20.0, validate=positive),
-            tick_min_s=env.float("TICK_MIN", 2.0, validate=positive),
+            tick_min_s=env.float("TICK_MIN", 1.0, validate=positive),
             tick_max_s=env.float("TICK_MAX", 10.0, validate=positive),
             tick_idle_s=env.float("TICK_IDLE", 300.0, validate=positive),
             tick_budget_s=env.float("TICK_BUDGET", 15.0, validate=validate.Range(min=0.1, max=25)),

@@ -4,17 +4,19 @@ Celery carries hints, PostgreSQL the truth; the settings below follow from that.
 again by the relay, so nothing here leans on redelivery, and no task has an ETA.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.signals import celeryd_after_setup, setup_logging, worker_shutdown
 from kombu import Queue
 
-from shared.bootstrap import Container, build
 from shared.observability.logging import configure
 from shared.settings import current
 from workers.events import FlowerAnnouncer
 from workers.schedule import table
+
+if TYPE_CHECKING:
+    from shared.bootstrap import Container
 
 JOBS, TICKS, MAINTENANCE = "jobs", "ticks", "maintenance"
 #: Seconds after which Redis gives an unacknowledged message to another worker: far beyond any task (30 s), so never in life.
@@ -69,10 +71,12 @@ def configure_app() -> None:
 configure_app()
 
 
-def container() -> Container:
+def container() -> "Container":
     """This process's container, made at first use."""
     held = _state.get("container")
     if held is None:
+        from shared.bootstrap import build  # beat and Flower import this module and need none of the product
+
         settings = current()
         announcer = FlowerAnnouncer(app, lambda: str(_state.get("hostname") or f"worker@{settings.instance}"))
         held = build(settings, pool_size=settings.engine.worker_concurrency + 2).announcing(announcer)

@@ -4,7 +4,10 @@ Tasks about jobs carry only the job's id and the cluster's name. All but these a
 shows jobs.
 """
 
+from __future__ import annotations
+
 from functools import cache
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from celery.exceptions import Ignore
@@ -13,12 +16,14 @@ from shared.domain.clusters import Scope
 from shared.errors import Unavailable
 from shared.observability.broker import BrokerProbe
 from shared.observability.logging import get_logger
-from shared.services.converge import Converger
-from shared.services.inventory import Inventory
-from shared.services.relay import Relay
-from shared.services.runner import Runner
 from workers.app import MAINTENANCE, TICKS, app, container
 from workers.dispatch import CeleryDispatcher
+
+if TYPE_CHECKING:
+    from shared.services.converge import Converger
+    from shared.services.inventory import Inventory
+    from shared.services.relay import Relay
+    from shared.services.runner import Runner
 
 log = get_logger(__name__)
 

@@ -2,18 +2,21 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keystoneauth1 import exceptions as ksa
-from openstack import exceptions as sdk
-from openstack.connection import Connection
 
 from shared.domain.ports import Catalog, Flavor, Template
 from shared.openstack.errors import translate
 
+if TYPE_CHECKING:
+    from openstack.connection import Connection
 
-def read_catalog(connection: Connection, templates: Iterable[Mapping[str, Any]]) -> Catalog:
+
+def read_catalog(connection: "Connection", templates: Iterable[Mapping[str, Any]]) -> Catalog:
     """Read flavors and keypairs, and put them beside Magnum's templates."""
+    from openstack import exceptions as sdk  # 0.3 s, which what never reads a catalogue need not spend
+
     try:
         flavors = tuple(
             Flavor(

@@ -9,17 +9,20 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from keystoneauth1 import exceptions as ksa
 from keystoneauth1.identity import v3
 from keystoneauth1.identity.base import BaseIdentityPlugin
 from keystoneauth1.session import Session
-from openstack.connection import Connection
 
 from shared.domain.clusters import Scope
 from shared.errors import CloudAuthFailed
 from shared.openstack.errors import translate
 from shared.settings import CloudSettings
+
+if TYPE_CHECKING:
+    from openstack.connection import Connection
 
 #: A function from a scope to the application credential registered for it: (id, secret), or None.
 FindCredential = Callable[[Scope], tuple[str, str] | None]
@@ -142,8 +145,10 @@ class Sessions:
                 self._own = plugin
         return plugin
 
-    def connection(self, session: Session) -> Connection:
+    def connection(self, session: Session) -> "Connection":
         """Openstacksdk over a session."""
+        from openstack.connection import Connection  # 0.3 s, which the relay and a start never need
+
         return Connection(session=session, region_name=self.settings.region, interface=self.settings.interface)
 
     def _new(self, plugin: BaseIdentityPlugin) -> Session:
