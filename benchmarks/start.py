@@ -1,4 +1,4 @@
-"""From `make run` on a warm machine to the first cluster that is CREATE_COMPLETE. The simulated creation itself takes 5 s."""
+"""From `make run` on a warm machine to the first cluster that is CREATE_COMPLETE. The simulated creation itself takes 4 s."""
 
 import json
 import os

@@ -53,7 +53,7 @@ MEANING: Final = {
     "RELAY_INTERVAL": "Seconds between the relay's looks when nothing wakes it.",
     "REDISPATCH_AFTER": "Seconds after which a hint that led to nothing is sent again.",
     "DISPATCH_WINDOW": "Hints about jobs that may wait in the broker.",
-    "TICK_MIN": "Seconds between looks at a project's clusters while something is in flight, at least.",
+    "TICK_MIN": "Seconds between looks at a project's clusters while something is in flight, at least; half of it while no more than three are.",
     "TICK_MAX": "The same, at most, unless Magnum's share asks for more.",
     "TICK_IDLE": "Seconds between looks while nothing is in flight.",
     "TICK_BUDGET": "Seconds that one look may wait for Magnum.",

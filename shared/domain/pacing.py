@@ -68,9 +68,14 @@ def choose(in_flight: int, costs: Costs, interval_s: float) -> tuple[Look, int]:
 
 
 def next_interval(*, in_flight: int, spent_s: float, share: float, minimum_s: float, maximum_s: float, idle_s: float) -> float:
-    """Seconds until the next tick: often while something is in flight, but never more than ``share`` of Magnum's time."""
+    """Seconds until the next tick: often while something is in flight, but never more than ``share`` of Magnum's time.
+
+    With a :data:`FEW` in flight somebody is likely watching, and looks cost next to nothing: twice as often.
+    """
     if in_flight == 0:
         return idle_s
+    if in_flight <= FEW:
+        minimum_s /= 2
     return max(min(max(spent_s / share, minimum_s), maximum_s), spent_s / share)
 
 

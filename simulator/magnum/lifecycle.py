@@ -21,9 +21,9 @@ NO_QUOTA = "Quota exceeded for instances: Requested {}, but already used the who
 class Timing:
     """Seconds of work by default, how much they vary, and the moments after an accepted call."""
 
-    create_s: float = 5.0
-    update_s: float = 5.0
-    delete_s: float = 5.0
+    create_s: float = 4.0
+    update_s: float = 4.0
+    delete_s: float = 4.0
     spread: float = 0.0  #: 0.5 means between half and one and a half times as long
     accept_s: float = 0.05  #: until the conductor has written a cluster, or begun a change
     half_written_s: float = 0.05  #: after that, without node groups
