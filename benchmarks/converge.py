@@ -39,7 +39,7 @@ SETTINGS = {
     "OS_TIMEOUT": "10",
     "RELAY_INTERVAL": "1",
     "REDISPATCH_AFTER": "20",
-    "TICK_MIN": "2",
+    "TICK_MIN": "1",
     "TICK_MAX": "10",
     "LOST_ANSWER_GRACE": "15",
     "INVENTORY_INTERVAL": "60",
@@ -72,12 +72,13 @@ def _situation(parts: Parts, *, in_flight: int, idle: int, first: float, last: f
     _put_in_flight(parts, made)
     parts.control("DELETE", "/statistics")
     calls_before = _ticks(parts)
-    peak = 0
+    peak, periods = 0, Periods(parts)
     while parts.rows("SELECT 1 FROM jobs WHERE finished_at IS NULL LIMIT 1"):
         peak = max(peak, worker.memory_info().rss)
         if time.time() - began > last + 120:
             raise RuntimeError("jobs did not end")
-        time.sleep(1.0)
+        periods.sample()
+        time.sleep(0.25)
     statistics = parts.control("GET", "/statistics")
     ticks = _ticks(parts) - calls_before
     delays = _delays(parts, made)
@@ -98,6 +99,7 @@ def _situation(parts: Parts, *, in_flight: int, idle: int, first: float, last: f
         "delay_p50_s": _quantile(delays, 0.5),
         "delay_p99_s": _quantile(delays, 0.99),
         "delay_max_s": max(delays),
+        "tick_period_p99_s": _quantile(sorted(periods.seen.values()), 0.99),
         "tick_interval_s": round(seconds / max(ticks, 1), 2),
         "worker_peak_mb": round(peak / 2**20, 1),
     }
@@ -156,6 +158,20 @@ def _delays(parts: Parts, made: dict[str, Any]) -> list[float]:
     if failed or len(found) != len(wanted):
         raise RuntimeError(f"{len(failed)} jobs failed, {len(found)} of {len(wanted)} were found")
     return sorted(row["at"] - ends[row["magnum_uuid"]][1] for row in found)
+
+
+class Periods:
+    """How long ticks took, each with the pause after it, as their scope's row tells."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.seen: dict[str, float] = {}
+
+    def sample(self) -> None:
+        """Look at the latest."""
+        for row in self._parts.rows("SELECT next_tick_at::text AS at, last_tick FROM scopes WHERE last_tick ? 'took_s'"):
+            if row["last_tick"].get("in_flight"):
+                self.seen[row["at"]] = row["last_tick"]["took_s"] + row["last_tick"]["next_in_s"]
 
 
 def _ticks(parts: Parts) -> int:

@@ -8,19 +8,20 @@ calls: each call first lets the time that has passed since the last one do its w
 import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import NoReturn, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID, uuid4, uuid5
 
 import requests
 
-from shared.domain.clusters import NAME_PATTERN, ClusterSpec, ObservedCluster, Scope
+from shared.domain.clusters import NAME_PATTERN, ClusterSpec, NodeGroup, NodeGroupSpec, ObservedCluster, Scope
 from shared.domain.ports import Catalog, Clock, Flavor, Template
 from shared.errors import CloudAuthFailed, CloudTimeout
 from shared.openstack.errors import error_of
+from tests.authority import AUTHORITY
 from tests.builders import KEYPAIR, OTHER_PROJECT, PROJECT, REGION, a_flavor, a_template
 
 T = TypeVar("T")
@@ -85,6 +86,37 @@ class FakeCluster:
     failed_deletes: int = 0
     api_address: str | None = None
     faults: dict[str, str] = field(default_factory=dict)
+    added: dict[str, NodeGroupSpec] = field(default_factory=dict)  #: groups besides the default one
+
+    def node_groups(self) -> list[NodeGroup]:
+        """As Magnum shows them, the default group first and the masters last."""
+        shown = []
+        for name, count in self.groups.items():
+            spec = self.added.get(name, NodeGroupSpec(name, count, flavor=self.flavor))
+            shown.append(
+                NodeGroup(
+                    uuid=str(uuid5(UUID(self.uuid), name)),
+                    name=name,
+                    role=spec.role,
+                    node_count=count,
+                    flavor=spec.flavor or self.flavor,
+                    least=spec.least or 0,
+                    most=spec.most,
+                    is_default=name == "default-worker",
+                    status=self.status,
+                )
+            )
+        masters = NodeGroup(
+            uuid=str(uuid5(UUID(self.uuid), "master")),
+            name="default-master",
+            role="master",
+            node_count=self.masters,
+            flavor=self.master_flavor,
+            least=1,
+            is_default=True,
+            status=self.status,
+        )
+        return [*shown, masters]
 
     def seen(self) -> ObservedCluster:
         """As Magnum shows it."""
@@ -269,8 +301,23 @@ class FakeGateway:
     def page(self, *, limit: int, marker: str | None = None, newest_first: bool = False) -> list[ObservedCluster]:
         return self._reading("page", lambda: self._page(min(limit, 1000), marker, newest_first=newest_first))
 
-    def worker_counts(self, uuid: str) -> dict[str, int]:
-        return self._reading("worker_counts", lambda: dict(self._known(uuid, mutating=False).groups))
+    def node_groups(self, uuid: str, *, detailed: bool = False) -> list[NodeGroup]:
+        del detailed
+        return self._reading("node_groups", lambda: self._known(uuid, mutating=False).node_groups())
+
+    def authority(self, uuid: str) -> str:
+        def read() -> str:
+            self._known(uuid, mutating=False)
+            return AUTHORITY.pem()
+
+        return self._reading("authority", read)
+
+    def sign(self, uuid: str, request: str) -> str:
+        def write(_drop: bool) -> str:
+            self._known(uuid, mutating=True)
+            return AUTHORITY.sign(request)
+
+        return self._writing("sign", write)
 
     def catalog(self) -> Catalog:
         cloud = self._cloud
@@ -282,8 +329,19 @@ class FakeGateway:
     def create(self, spec: ClusterSpec) -> str:
         return self._writing("create", lambda drop: self._create(spec, drop=drop))
 
-    def resize(self, uuid: str, node_count: int) -> None:
-        self._writing("resize", lambda drop: self._resize(uuid, node_count, drop=drop))
+    def resize(self, uuid: str, node_count: int, *, node_group: str | None = None, remove: Sequence[str] = ()) -> None:
+        del remove  # which nodes go shows in no count
+        self._writing("resize", lambda drop: self._resize(uuid, node_count, node_group, drop=drop))
+
+    def add_node_group(self, uuid: str, spec: NodeGroupSpec) -> str:
+        return self._writing("add_node_group", lambda drop: self._add_group(uuid, spec, drop=drop))
+
+    def remove_node_group(self, uuid: str, node_group: str) -> bool:
+        return self._writing("remove_node_group", lambda drop: self._remove_group(uuid, node_group, drop=drop))
+
+    def upgrade(self, uuid: str, template: str, *, max_batch_size: int, node_group: str | None = None) -> None:
+        del max_batch_size, node_group
+        self._writing("upgrade", lambda drop: self._upgrade(uuid, template, drop=drop))
 
     def delete(self, uuid: str) -> bool:
         return self._writing("delete", lambda drop: self._delete(uuid, drop=drop))
@@ -434,21 +492,80 @@ class FakeGateway:
             )
         return template
 
-    def _resize(self, uuid: str, node_count: int, *, drop: bool) -> None:
+    def _resize(self, uuid: str, node_count: int, node_group: str | None, *, drop: bool) -> None:
         cluster = self._known(uuid, mutating=True)
         if node_count < 0:
             self._cloud.refuse(400, _too_small(node_count), mutating=True)
+        group = self._group(cluster, node_group or "default-worker")
+        if node_count < group.least or (group.most is not None and node_count > group.most):
+            self._cloud.refuse(
+                400, f"Resizing {group.name} outside the allowed range: min_node_count = {group.least}", mutating=True
+            )
 
         def execute(now: datetime) -> None:
-            if cluster.uuid not in self._cloud.clusters or cluster.status not in {
-                "CREATE_COMPLETE",
-                "UPDATE_COMPLETE",
-                "UPDATE_IN_PROGRESS",
-                "UPDATE_FAILED",
-            }:
-                return  # the conductor refuses, and nobody hears of it
-            cluster.groups["default-worker"] = node_count
-            self._cloud.begin(cluster, "update", now)
+            if self._changeable(cluster) and group.name in cluster.groups:
+                cluster.groups[group.name] = node_count
+                self._cloud.begin(cluster, "update", now)
+
+        if not drop:
+            self._cloud.accept(execute)
+
+    def _changeable(self, cluster: FakeCluster) -> bool:
+        """Else the conductor refuses, and nobody hears of it."""
+        allowed = {"CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_IN_PROGRESS", "UPDATE_FAILED"}
+        return cluster.uuid in self._cloud.clusters and cluster.status in allowed
+
+    def _group(self, cluster: FakeCluster, ref: str) -> NodeGroup:
+        found = next((group for group in cluster.node_groups() if ref in (group.name, group.uuid)), None)
+        if found is None:
+            self._cloud.refuse(404, f"Nodegroup {ref} could not be found.", mutating=True)
+        return found
+
+    def _add_group(self, uuid: str, spec: NodeGroupSpec, *, drop: bool) -> str:
+        cluster = self._known(uuid, mutating=True)
+        if spec.flavor and not any(spec.flavor in (flavor.id, flavor.name) for flavor in self._cloud.flavors):
+            self._cloud.refuse(400, f"Unable to find flavor {spec.flavor}.", mutating=True)
+        if spec.name in cluster.groups:
+            words = f"A node group with name {spec.name} already exists in the cluster {cluster.name}."
+            self._cloud.refuse(409, words, mutating=True)
+
+        def execute(now: datetime) -> None:
+            if self._changeable(cluster):
+                cluster.groups[spec.name] = spec.node_count
+                cluster.added[spec.name] = spec
+                self._cloud.begin(cluster, "update", now)
+
+        if not drop:
+            self._cloud.accept(execute)
+        return str(uuid5(UUID(uuid), spec.name))
+
+    def _remove_group(self, uuid: str, ref: str, *, drop: bool) -> bool:
+        cluster = self._known(uuid, mutating=True)
+        found = next((group for group in cluster.node_groups() if ref in (group.name, group.uuid)), None)
+        if found is None:
+            return False
+        if found.is_default:
+            self._cloud.refuse(400, "Deleting a default nodegroup is not supported.", mutating=True)
+
+        def execute(now: datetime) -> None:
+            if self._changeable(cluster):
+                cluster.groups.pop(found.name, None)
+                self._cloud.begin(cluster, "update", now)
+
+        if not drop:
+            self._cloud.accept(execute)
+        return True
+
+    def _upgrade(self, uuid: str, ref: str, *, drop: bool) -> None:
+        cluster = self._known(uuid, mutating=True)
+        template = next((each for each in self._cloud.templates if ref in (each.uuid, each.name)), None)
+        if template is None:
+            self._cloud.refuse(404, f"ClusterTemplate {ref} could not be found.", mutating=True)
+
+        def execute(now: datetime) -> None:
+            if self._changeable(cluster):
+                cluster.template = template
+                self._cloud.begin(cluster, "update", now)
 
         if not drop:
             self._cloud.accept(execute)

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from shared.db.rows import CLUSTER_COLUMNS, JOB_COLUMNS, as_json, cluster_from, job_from
-from shared.domain.clusters import Cluster, ObservedCluster, Phase, Scope
+from shared.domain.clusters import Cluster, NodeGroupSpec, ObservedCluster, Phase, Scope
 from shared.domain.jobs import Job, JobKind
 from shared.domain.ports import ClusterFilter
 
@@ -168,10 +168,10 @@ class ClusterRepository:
                     "UPDATE clusters SET phase = 'Failed', reason = :reason, reason_detail = :detail,"
                     " live = magnum_uuid IS NOT NULL, updated_at = now() WHERE id = :id"
                 ),
-                {"id": job.cluster_id, "reason": error.get("reason"), "detail": error.get("detail")},
+                {"id": job.of_cluster, "reason": error.get("reason"), "detail": error.get("detail")},
             )
         else:
-            self.set_phase(job.cluster_id, Phase.FAILED, error.get("reason"), error.get("detail"))
+            self.set_phase(job.of_cluster, Phase.FAILED, error.get("reason"), error.get("detail"))
 
     def mark_deleted(self, cluster_ids: Sequence[UUID]) -> None:
         """They are gone from Magnum by our doing."""
@@ -254,6 +254,74 @@ class ClusterRepository:
             values,
         ).mappings()
         return [(job_from(row), cluster_from(row, "c_")) for row in rows]
+
+    # -- node groups --------------------------------------------------------------------------------------------------
+
+    def remember_sizes(self, cluster_id: UUID, sizes: Mapping[str, int]) -> None:
+        """What to wake it with. The first memory stands: a hibernation that is tried again finds some groups at zero."""
+        self._connection.execute(
+            text(
+                "UPDATE clusters SET hibernated_sizes = coalesce(hibernated_sizes, CAST(:sizes AS jsonb)), updated_at = now()"
+                " WHERE id = :id"
+            ),
+            {"id": cluster_id, "sizes": as_json(sizes)},
+        )
+
+    def forget_sizes(self, cluster_ids: Sequence[UUID]) -> None:
+        """These are awake."""
+        self._connection.execute(
+            text("UPDATE clusters SET hibernated_sizes = NULL WHERE id = ANY(CAST(:ids AS uuid[]))"), {"ids": list(cluster_ids)}
+        )
+
+    def set_template(self, cluster_id: UUID, template_id: str, template_name: str | None) -> None:
+        """The template it was made from, or was upgraded to."""
+        self._connection.execute(
+            text("UPDATE clusters SET template_id = :template, template_name = :name, updated_at = now() WHERE id = :id"),
+            {"id": cluster_id, "template": template_id, "name": template_name},
+        )
+
+    def groups(self, cluster_id: UUID) -> dict[str, int]:
+        """Nodes wanted in each node group that was added to the default one."""
+        rows = self._connection.execute(
+            text("SELECT name, node_count FROM node_groups WHERE cluster_id = :id ORDER BY name"), {"id": cluster_id}
+        )
+        return {row[0]: row[1] for row in rows}
+
+    def want_group(self, cluster_id: UUID, spec: NodeGroupSpec) -> None:
+        """A node group that is wanted besides the default one, or its new size."""
+        self._connection.execute(
+            text(
+                "INSERT INTO node_groups (cluster_id, name, role, flavor, image, node_count, least, most, labels)"
+                " VALUES (:id, :name, :role, :flavor, :image, :count, :least, :most, CAST(:labels AS jsonb))"
+                " ON CONFLICT (cluster_id, name) DO UPDATE SET node_count = excluded.node_count, updated_at = now()"
+            ),
+            {
+                "id": cluster_id,
+                "name": spec.name,
+                "role": spec.role,
+                "flavor": spec.flavor,
+                "image": spec.image,
+                "count": spec.node_count,
+                "least": spec.least or 0,
+                "most": spec.most,
+                "labels": as_json(spec.labels),
+            },
+        )
+
+    def drop_group(self, cluster_id: UUID, name: str) -> None:
+        """A node group that is no longer wanted."""
+        self._connection.execute(
+            text("DELETE FROM node_groups WHERE cluster_id = :id AND name = :name"), {"id": cluster_id, "name": name}
+        )
+
+    def manage(self, cluster_id: UUID, *, name: str, by: str) -> None:
+        """Take over a cluster that was made elsewhere."""
+        self._connection.execute(
+            text(
+                "UPDATE clusters SET managed = true, live = true, name = :name, created_by = :by, updated_at = now() WHERE id = :id"
+            ),
+            {"id": cluster_id, "name": name, "by": by},
+        )
 
     # -- inventory ------------------------------------------------------------------------------------------------------
 

@@ -17,9 +17,12 @@ from shared.domain.jobs import Job, JobError, JobEvent, JobKind, JobState
 from shared.domain.ports import JobFilter
 from shared.errors import LeaseLost
 
-#: A job's turn has come when no earlier job on its cluster is unfinished.
-_TURN = """NOT EXISTS (SELECT 1 FROM jobs b WHERE b.cluster_id = j.cluster_id AND b.seq < j.seq
-    AND b.state IN ('queued', 'running', 'converging'))"""
+#: A job's turn has come when no earlier job on its cluster or stack is unfinished, nor the one that it comes after.
+_TURN = """NOT EXISTS (SELECT 1 FROM jobs b WHERE b.lane = j.lane AND b.seq < j.seq
+    AND b.state IN ('queued', 'running', 'converging'))
+    AND (j.after_id IS NULL OR NOT EXISTS (SELECT 1 FROM jobs a WHERE a.id = j.after_id
+        AND a.state IN ('queued', 'running', 'converging')))"""
+_NAME = "coalesce((SELECT c.name FROM clusters c WHERE c.id = j.cluster_id), (SELECT s.name FROM stacks s WHERE s.id = j.stack_id))"
 
 
 class JobRepository:
@@ -52,7 +55,8 @@ class JobRepository:
                 f"SELECT {JOB_COLUMNS}{JOB_EXTRAS} FROM jobs j WHERE j.project_id = :project"
                 " AND (CAST(:state AS text) IS NULL OR j.state = :state)"
                 " AND (CAST(:kind AS text) IS NULL OR j.kind = :kind)"
-                " AND (CAST(:cluster AS uuid) IS NULL OR j.cluster_id = :cluster)"
+                " AND (CAST(:cluster AS uuid) IS NULL OR j.lane = :cluster)"
+                " AND (CAST(:stack AS uuid) IS NULL OR j.lane = :stack)"
                 " AND (CAST(:after AS uuid) IS NULL OR j.seq < (SELECT seq FROM jobs WHERE id = :after))"
                 " ORDER BY j.seq DESC LIMIT :limit"
             ),
@@ -61,20 +65,21 @@ class JobRepository:
                 "state": where.state,
                 "kind": where.kind,
                 "cluster": where.cluster_id,
+                "stack": where.stack_id,
                 "after": after,
                 "limit": limit,
             },
         ).mappings()
         return [job_from(row) for row in rows]
 
-    def active_of(self, cluster_id: UUID) -> list[Job]:
-        """The unfinished jobs of a cluster, in their order."""
+    def active_of(self, lane: UUID) -> list[Job]:
+        """The unfinished jobs of a cluster or stack, in their order."""
         rows = self._connection.execute(
             text(
-                f"SELECT {JOB_COLUMNS}{JOB_EXTRAS} FROM jobs j WHERE j.cluster_id = :cluster"
+                f"SELECT {JOB_COLUMNS}{JOB_EXTRAS} FROM jobs j WHERE j.lane = :lane"
                 " AND j.state IN ('queued', 'running', 'converging') ORDER BY j.seq"
             ),
-            {"cluster": cluster_id},
+            {"lane": lane},
         ).mappings()
         return [job_from(row) for row in rows]
 
@@ -82,25 +87,25 @@ class JobRepository:
         """Of each cluster that has unfinished jobs, the kind of the first."""
         rows = self._connection.execute(
             text(
-                "SELECT DISTINCT ON (cluster_id) cluster_id, kind FROM jobs WHERE cluster_id = ANY(CAST(:ids AS uuid[]))"
-                " AND state IN ('queued', 'running', 'converging') ORDER BY cluster_id, seq"
+                "SELECT DISTINCT ON (lane) lane, kind FROM jobs WHERE lane = ANY(CAST(:ids AS uuid[]))"
+                " AND state IN ('queued', 'running', 'converging') ORDER BY lane, seq"
             ),
             {"ids": list(cluster_ids)},
         )
         return {row[0]: JobKind(row[1]) for row in rows}
 
-    def latest_of(self, cluster_ids: Sequence[UUID]) -> dict[UUID, Job]:
-        """Of each cluster, the job that acts or waits first, else the last one that ended."""
+    def latest_of(self, lanes: Sequence[UUID]) -> dict[UUID, Job]:
+        """Of each cluster or stack, the job that acts or waits first, else the last one that ended."""
         rows = self._connection.execute(
             text(
                 f"SELECT x.* FROM unnest(CAST(:ids AS uuid[])) AS ids(id) CROSS JOIN LATERAL ("
-                f" SELECT {JOB_COLUMNS}{JOB_EXTRAS} FROM jobs j WHERE j.cluster_id = ids.id"
+                f" SELECT {JOB_COLUMNS}{JOB_EXTRAS} FROM jobs j WHERE j.lane = ids.id"
                 " ORDER BY (j.state IN ('queued', 'running', 'converging')) DESC,"
                 " CASE WHEN j.finished_at IS NULL THEN j.seq ELSE -j.seq END LIMIT 1) x"
             ),
-            {"ids": list(cluster_ids)},
+            {"ids": list(lanes)},
         ).mappings()
-        return {row["cluster_id"]: job_from(row) for row in rows}
+        return {row["cluster_id"] or row["stack_id"]: job_from(row) for row in rows}
 
     def events(self, job_id: UUID, after_seq: int = 0) -> list[JobEvent]:
         """The history of a job, oldest first."""
@@ -178,7 +183,7 @@ class JobRepository:
                     AND (j.dispatched_at IS NULL OR j.dispatched_at < now() - make_interval(secs => :again))
                     AND {_TURN} ORDER BY j.due_at, j.seq LIMIT :limit FOR UPDATE OF j SKIP LOCKED)
                 UPDATE jobs j SET dispatched_at = now() FROM due WHERE j.id = due.id
-                RETURNING {JOB_COLUMNS}, (SELECT c.name FROM clusters c WHERE c.id = j.cluster_id) AS cluster_name"""
+                RETURNING {JOB_COLUMNS}, {_NAME} AS cluster_name"""
             ),
             {"limit": limit, "again": again_after_s},
         ).mappings()
@@ -316,8 +321,8 @@ class JobRepository:
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
-    def overtake(self, cluster_id: UUID, *, reason: str, by: UUID | None, kinds: Sequence[JobKind]) -> list[Job]:
-        """Withdraw the unfinished jobs of a cluster: at once where that is safe, else at the next safe point.
+    def overtake(self, lane: UUID, *, reason: str, by: UUID | None, kinds: Iterable[JobKind]) -> list[Job]:
+        """Withdraw the unfinished jobs of these ``kinds`` of a cluster or stack: at once where that is safe, else at the next safe point.
 
         Safe at once are jobs that wait and never began a call, and those the cloud already works on. A running job, and
         one whose last call may or may not have been executed, first finds out where it stands.
@@ -328,10 +333,10 @@ class JobRepository:
                 f"""UPDATE jobs j SET state = 'cancelled', step = 'cancelled', finished_at = clock_timestamp(),
                     cancel_requested_at = coalesce(j.cancel_requested_at, clock_timestamp()), cancel_reason = :reason,
                     result = CAST(:detail AS jsonb)
-                WHERE j.cluster_id = :cluster AND j.kind = ANY(:kinds)
+                WHERE j.lane = :lane AND j.kind = ANY(:kinds)
                   AND (j.state = 'converging' OR (j.state = 'queued' AND j.intent_at IS NULL)) RETURNING {JOB_COLUMNS}"""
             ),
-            {"cluster": cluster_id, "reason": reason, "detail": detail, "kinds": [kind.value for kind in kinds]},
+            {"lane": lane, "reason": reason, "detail": detail, "kinds": [kind.value for kind in kinds]},
         ).mappings()
         ended = [job_from(row) for row in rows]
         self.record((job.id, "cancelled", "cancelled", {"reason": reason, "by": by}) for job in ended)
@@ -339,10 +344,10 @@ class JobRepository:
             text(
                 f"""UPDATE jobs j SET cancel_requested_at = coalesce(j.cancel_requested_at, clock_timestamp()),
                     cancel_reason = :reason, due_at = least(j.due_at, now())
-                WHERE j.cluster_id = :cluster AND j.kind = ANY(:kinds) AND j.state IN ('queued', 'running')
+                WHERE j.lane = :lane AND j.kind = ANY(:kinds) AND j.state IN ('queued', 'running')
                 RETURNING {JOB_COLUMNS}"""
             ),
-            {"cluster": cluster_id, "reason": reason, "kinds": [kind.value for kind in kinds]},
+            {"lane": lane, "reason": reason, "kinds": [kind.value for kind in kinds]},
         ).mappings()
         pending = [job_from(row) for row in rows]
         self.record((job.id, "cancel_requested", job.state.value, {"reason": reason, "by": by}) for job in pending)
@@ -398,7 +403,8 @@ class JobRepository:
                     finished_at = CASE WHEN x.state IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END,
                     due_at = CASE WHEN x.state = 'queued' THEN clock_timestamp() ELSE j.due_at END,
                     dispatched_at = CASE WHEN x.state = 'queued' THEN NULL ELSE j.dispatched_at END,
-                    resubmits = j.resubmits + CASE WHEN x.state = 'queued' THEN 1 ELSE 0 END,
+                    resubmits = CASE WHEN x.state = 'queued' AND x.step = 'next' THEN 0 WHEN x.state = 'queued' THEN j.resubmits + 1
+                        ELSE j.resubmits END,
                     result = x.result, error = x.error
                 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS x(id uuid, submitted_at timestamptz, state text, step text,
                     condition text, progressed boolean, look_after_s float8, result jsonb, error jsonb)

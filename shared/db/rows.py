@@ -18,11 +18,13 @@ _JOB = [f.name for f in fields(Job) if f.name not in {"blocked_by", "cluster_nam
 #: Column lists for SELECTs, prefixed with the table's alias.
 CLUSTER_COLUMNS = ", ".join(f"c.{name}" for name in _CLUSTER)
 JOB_COLUMNS = ", ".join(f"j.{name}" for name in _JOB)
-#: The earliest unfinished job on the same cluster that came before, and the cluster's name.
+#: The earliest unfinished job on the same cluster or stack that came before, else the one it comes after; and the name.
 JOB_EXTRAS = """,
-  CASE WHEN j.state = 'queued' THEN (SELECT b.id FROM jobs b WHERE b.cluster_id = j.cluster_id AND b.seq < j.seq
-     AND b.state IN ('queued', 'running', 'converging') ORDER BY b.seq LIMIT 1) END AS blocked_by,
-  (SELECT c.name FROM clusters c WHERE c.id = j.cluster_id) AS cluster_name"""
+  CASE WHEN j.state = 'queued' THEN coalesce((SELECT b.id FROM jobs b WHERE b.lane = j.lane AND b.seq < j.seq
+     AND b.state IN ('queued', 'running', 'converging') ORDER BY b.seq LIMIT 1),
+     (SELECT a.id FROM jobs a WHERE a.id = j.after_id AND a.state IN ('queued', 'running', 'converging'))) END AS blocked_by,
+  coalesce((SELECT c.name FROM clusters c WHERE c.id = j.cluster_id), (SELECT s.name FROM stacks s WHERE s.id = j.stack_id))
+     AS cluster_name"""
 
 
 def cluster_from(row: RowMapping, prefix: str = "") -> Cluster:

@@ -7,6 +7,7 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
+    Computed,
     DateTime,
     Float,
     ForeignKey,
@@ -20,7 +21,7 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, UUID
+from sqlalchemy.dialects.postgresql import CIDR, JSONB, UUID, ExcludeConstraint
 
 metadata: Final = MetaData(
     naming_convention={
@@ -85,6 +86,8 @@ clusters: Final = Table(
     _at("updated_at", nullable=False, server_default=func.now()),
     _at("deleted_at"),
     Column("created_by", Text),
+    Column("hibernated_sizes", JSONB(none_as_null=True)),
+    Column("network_stack_id", UUID(as_uuid=True)),
     CheckConstraint("phase IN ('Pending','Provisioning','Ready','Updating','Hibernated','Deleting','Failed')", name="phase"),
     CheckConstraint("node_count >= 0 AND master_count >= 0", name="counts"),
     # A live name is held once per project and region; clusters made by others may share names, as Magnum lets them.
@@ -114,7 +117,12 @@ jobs: Final = Table(
     Column("seq", BigInteger, Identity(), nullable=False),
     Column("project_id", Text, nullable=False),
     Column("region", Text, nullable=False),
-    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), nullable=False),
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE")),
+    Column("stack_id", UUID(as_uuid=True), ForeignKey("stacks.id", ondelete="CASCADE")),
+    # What a job waits its turn at: jobs of one lane come one after the other.
+    Column("lane", UUID(as_uuid=True), Computed("coalesce(cluster_id, stack_id)", persisted=True), nullable=False),
+    # A job of another lane that comes first. No foreign key: retention may forget it.
+    Column("after_id", UUID(as_uuid=True)),
     Column("kind", Text, nullable=False),
     Column("state", Text, nullable=False),
     _json("params"),
@@ -143,23 +151,136 @@ jobs: Final = Table(
     _at("created_at", nullable=False, server_default=func.now()),
     _at("started_at"),
     _at("finished_at"),
-    CheckConstraint("kind IN ('create','resize','delete')", name="kind"),
+    CheckConstraint(
+        "kind IN ('create','resize','delete','add_node_group','remove_node_group','upgrade','hibernate','wake',"
+        "'create_stack','update_stack','delete_stack')",
+        name="kind",
+    ),
+    CheckConstraint(
+        "num_nonnulls(cluster_id, stack_id) = 1 AND (right(kind, 6) = '_stack') = (stack_id IS NOT NULL)", name="target"
+    ),
     CheckConstraint("state IN ('queued','running','converging','succeeded','failed','cancelled')", name="state"),
     CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="lease"),
     CheckConstraint("(state IN ('succeeded','failed','cancelled')) = (finished_at IS NOT NULL)", name="finished"),
-    # One job at a time acts on a cluster.
+    # One job at a time acts on a cluster or a stack.
     Index(
         "uq_jobs_one_acting",
-        "cluster_id",
+        "lane",
         unique=True,
         postgresql_where=text("state IN ('running','converging')"),
     ),
     Index("ix_jobs_due", "due_at", postgresql_where=text("state = 'queued'")),
     Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("state = 'running'")),
     Index("ix_jobs_converging", "region", "project_id", postgresql_where=text("state = 'converging'")),
-    Index("ix_jobs_cluster", "cluster_id", "seq"),
+    Index("ix_jobs_lane", "lane", "seq"),
+    Index("ix_jobs_after", "after_id", postgresql_where=text("after_id IS NOT NULL")),
     Index("ix_jobs_project_seq", "project_id", "seq"),
     Index("ix_jobs_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+)
+
+stacks: Final = Table(
+    "stacks",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("heat_name", Text, nullable=False),
+    Column("heat_id", Text),
+    Column("template", Text, nullable=False),
+    _json("parameters"),
+    Column("cluster_id", UUID(as_uuid=True)),  # whose isolated network it is; such a stack goes with its cluster
+    _json("members"),  # clusters that it connects: id -> name
+    Column("live", Boolean, nullable=False, server_default=text("true")),
+    Column("phase", Text, nullable=False),
+    Column("reason", Text),
+    Column("reason_detail", Text),
+    Column("status", Text),
+    Column("status_reason", Text),
+    _json("outputs"),
+    Column("generation", Integer, nullable=False, server_default=text("1")),
+    Column("observed_generation", Integer, nullable=False, server_default=text("0")),
+    _at("first_seen_at"),
+    _at("observed_at"),
+    _at("created_at", nullable=False, server_default=func.now()),
+    _at("updated_at", nullable=False, server_default=func.now()),
+    _at("deleted_at"),
+    Column("created_by", Text),
+    CheckConstraint("phase IN ('Pending','Provisioning','Ready','Updating','Deleting','Failed')", name="phase"),
+    Index("uq_stacks_live_name", "project_id", "region", "name", unique=True, postgresql_where=text("live")),
+    Index("ix_stacks_project_seq", "project_id", "seq", postgresql_where=text("deleted_at IS NULL")),
+    Index("ix_stacks_cluster", "cluster_id", postgresql_where=text("cluster_id IS NOT NULL")),
+)
+
+address_ranges: Final = Table(
+    "address_ranges",
+    metadata,
+    Column("cidr", CIDR, primary_key=True),
+    Column("project_id", Text, nullable=False),
+    Column("stack_id", UUID(as_uuid=True), nullable=False),
+    _at("created_at", nullable=False, server_default=func.now()),
+    # Networks that may one day be connected must not share an address: whose they are makes no difference.
+    ExcludeConstraint(("cidr", "&&"), using="gist", ops={"cidr": "inet_ops"}, name="ex_address_ranges_overlap"),
+    Index("ix_address_ranges_stack", "stack_id"),
+)
+
+node_groups: Final = Table(
+    "node_groups",
+    metadata,
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("magnum_uuid", Text),
+    Column("role", Text, nullable=False, server_default=text("'worker'")),
+    Column("flavor", Text),
+    Column("image", Text),
+    Column("node_count", Integer, nullable=False),
+    Column("least", Integer, nullable=False, server_default=text("0")),
+    Column("most", Integer),
+    _json("labels"),
+    _at("created_at", nullable=False, server_default=func.now()),
+    _at("updated_at", nullable=False, server_default=func.now()),
+    CheckConstraint("node_count >= 0 AND least >= 0 AND (most IS NULL OR most >= least)", name="counts"),
+)
+
+cluster_grants: Final = Table(
+    "cluster_grants",
+    metadata,
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True),
+    Column("subject_type", Text, primary_key=True),
+    Column("subject_id", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("granted_by", Text, nullable=False),
+    _at("created_at", nullable=False, server_default=func.now()),
+    CheckConstraint("subject_type IN ('user','group')", name="subject_type"),
+    CheckConstraint("role IN ('viewer','operator','owner')", name="role"),
+)
+
+cluster_types: Final = Table(
+    "cluster_types",
+    metadata,
+    Column("project_id", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    _json("content"),
+    Column("created_by", Text),
+    _at("created_at", nullable=False, server_default=func.now()),
+    _at("updated_at", nullable=False, server_default=func.now()),
+)
+
+audit_events: Final = Table(
+    "audit_events",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    _at("at", nullable=False, server_default=func.now()),
+    Column("project_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("user_name", Text),
+    Column("request_id", Text),
+    Column("action", Text, nullable=False),
+    Column("cluster_id", UUID(as_uuid=True)),
+    _json("detail"),
+    Index("ix_audit_events_cluster", "cluster_id", "at"),
+    Index("ix_audit_events_project", "project_id", "at"),
 )
 
 job_events: Final = Table(

@@ -133,6 +133,46 @@ class ObservedCluster:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeGroup:
+    """A node group as Magnum shows it. Counts are nodes; ``most`` None means that Magnum sets no bound."""
+
+    uuid: str
+    name: str
+    role: str
+    node_count: int
+    flavor: str | None = None
+    image: str | None = None
+    least: int = 0
+    most: int | None = None
+    is_default: bool = False
+    status: str | None = None
+    status_reason: str | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
+
+    @property
+    def is_master(self) -> bool:
+        """Whether it holds the control plane."""
+        return self.role == "master"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGroupSpec:
+    """What is asked of Magnum for a new node group."""
+
+    name: str
+    node_count: int
+    flavor: str | None = None
+    image: str | None = None
+    role: str = "worker"
+    least: int | None = None
+    most: int | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    merge_labels: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Cluster:
     """One cluster as its row says: the desired part is ours, the observed part Magnum's last word."""
 
@@ -176,6 +216,8 @@ class Cluster:
     observed_at: datetime | None = None  #: when Magnum was last asked about it
     deleted_at: datetime | None = None
     created_by: str | None = None
+    hibernated_sizes: dict[str, int] | None = None  #: workers per node group before it was hibernated; None while awake
+    network_stack_id: UUID | None = None  #: the stack of its isolated network
 
     @property
     def scope(self) -> Scope:

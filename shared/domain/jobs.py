@@ -13,11 +13,19 @@ from shared.errors import InvalidTransition
 
 
 class JobKind(StrEnum):
-    """What a job does to its cluster."""
+    """What a job does to its cluster or its stack."""
 
     CREATE = "create"  #: make the cluster in Magnum, and see it through to CREATE_COMPLETE
     RESIZE = "resize"  #: bring the worker count to the wanted number
     DELETE = "delete"  #: remove the cluster from Magnum, and see that it is gone
+    ADD_NODE_GROUP = "add_node_group"  #: give the cluster one more group of workers
+    REMOVE_NODE_GROUP = "remove_node_group"  #: take a group of workers away
+    UPGRADE = "upgrade"  #: bring the cluster to another template's version of Kubernetes
+    HIBERNATE = "hibernate"  #: take all workers away, and remember how many there were
+    WAKE = "wake"  #: bring the workers back
+    CREATE_STACK = "create_stack"  #: make a Heat stack out of a shipped template
+    UPDATE_STACK = "update_stack"  #: change a stack's parameters
+    DELETE_STACK = "delete_stack"  #: remove a stack and what it made
 
 
 class JobState(StrEnum):
@@ -31,6 +39,15 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"  #: withdrawn by the caller, or overtaken by a delete
 
 
+#: Kinds that work on a Heat stack; the others work on a cluster.
+OF_STACKS: Final = frozenset({JobKind.CREATE_STACK, JobKind.UPDATE_STACK, JobKind.DELETE_STACK})
+#: Kinds that change the number of a cluster's workers, and have arrived when Magnum shows the number.
+SIZING: Final = frozenset({JobKind.RESIZE, JobKind.ADD_NODE_GROUP, JobKind.REMOVE_NODE_GROUP, JobKind.HIBERNATE, JobKind.WAKE})
+#: What a delete of the cluster overtakes.
+OVERTAKEN: Final = frozenset(JobKind) - OF_STACKS - {JobKind.DELETE}
+#: What changes a cluster that exists.
+CHANGES: Final = OVERTAKEN - {JobKind.CREATE}
+
 ACTIVE: Final = frozenset({JobState.QUEUED, JobState.RUNNING, JobState.CONVERGING})
 TERMINAL: Final = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
 
@@ -39,6 +56,7 @@ TRANSITIONS: Final[dict[JobState, dict[JobState, str]]] = {
     JobState.QUEUED: {
         JobState.RUNNING: "a worker claims it",
         JobState.CANCELLED: "the caller cancels it, or a delete overtakes it",
+        JobState.FAILED: "what it was to come after has failed",
     },
     JobState.RUNNING: {
         JobState.CONVERGING: "the cloud accepted the call",
@@ -50,7 +68,7 @@ TRANSITIONS: Final[dict[JobState, dict[JobState, str]]] = {
     JobState.CONVERGING: {
         JobState.SUCCEEDED: "the change was seen in the cloud",
         JobState.FAILED: "the cloud reports a failure, or the deadline passed",
-        JobState.QUEUED: "the cloud dropped an accepted call; it is sent again",
+        JobState.QUEUED: "the cloud dropped an accepted call; it is sent again. Or one of several calls is done",
         JobState.CANCELLED: "a delete overtakes it",
     },
     JobState.SUCCEEDED: {},
@@ -95,7 +113,7 @@ class Job:
     id: UUID
     project_id: str
     region: str
-    cluster_id: UUID
+    cluster_id: UUID | None  #: None where it is a stack's job
     kind: JobKind
     state: JobState
     created_at: datetime
@@ -124,8 +142,26 @@ class Job:
     request_id: str | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    blocked_by: UUID | None = None  #: the earlier job on the same cluster that this one waits for
-    cluster_name: str | None = None
+    stack_id: UUID | None = None  #: the stack that it works on
+    after_id: UUID | None = None  #: a job of another cluster or stack that must have succeeded before this one begins
+    blocked_by: UUID | None = None  #: the earlier job on the same cluster or stack that this one waits for
+    cluster_name: str | None = None  #: the cluster's or stack's name
+
+    @property
+    def of_cluster(self) -> UUID:
+        """The cluster of a job that has one."""
+        if self.cluster_id is None:
+            msg = f"Job {self.id} ({self.kind}) has no cluster."
+            raise TypeError(msg)
+        return self.cluster_id
+
+    @property
+    def of_stack(self) -> UUID:
+        """The stack of a job that has one."""
+        if self.stack_id is None:
+            msg = f"Job {self.id} ({self.kind}) has no stack."
+            raise TypeError(msg)
+        return self.stack_id
 
     @property
     def is_terminal(self) -> bool:

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from shared.domain.clusters import MagnumStatus, ObservedCluster, Phase
-from shared.domain.jobs import Job, JobError, JobKind
+from shared.domain.jobs import CHANGES, Job, JobError, JobKind
 from shared.domain.reasons import classify
 
 
@@ -43,7 +43,14 @@ class Resubmit:
     reason: str
 
 
-Decision = Wait | Succeed | Fail | Resubmit
+@dataclass(frozen=True, slots=True)
+class Continue:
+    """One call of several is done: make the next."""
+
+    reason: str
+
+
+Decision = Wait | Succeed | Fail | Resubmit | Continue
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +170,32 @@ def _decide_resize(job: Job, observed: ObservedCluster | None, *, seen_before: b
     if status.complete and observed.node_count == job.params["target_total"] and (moved or settled):
         return Succeed({"node_count": observed.node_count})
     if status is MagnumStatus.UPDATE_FAILED and moved:
-        return Fail(classify(JobKind.RESIZE, _words(observed)))
+        return Fail(classify(job.kind, _words(observed)))
     return _dropped(job, age, limits, f"Magnum still says {observed.raw_status} with {observed.node_count} nodes")
+
+
+def _decide_sizing(job: Job, observed: ObservedCluster | None, *, seen_before: bool, age: timedelta, limits: Limits) -> Decision:
+    """Several groups, one call after the other: Magnum drops a resize that comes while another is under way."""
+    decision = _decide_resize(job, observed, seen_before=seen_before, age=age, limits=limits)
+    if isinstance(decision, Succeed) and job.params.get("calls_left"):
+        return Continue(f"{job.params['calls_left']} more node groups to resize")
+    return decision
+
+
+def _decide_upgrade(job: Job, observed: ObservedCluster | None, *, seen_before: bool, age: timedelta, limits: Limits) -> Decision:
+    if observed is None:
+        return _gone(job) if seen_before else Wait("not visible in Magnum yet")
+    status = observed.status
+    if status in {MagnumStatus.DELETE_IN_PROGRESS, MagnumStatus.DELETE_COMPLETE}:
+        return _gone(job)
+    if status.in_progress or status is MagnumStatus.UNKNOWN:
+        return Wait(observed.raw_status)
+    if _moved(job, observed):
+        if status is MagnumStatus.UPDATE_FAILED:
+            return Fail(classify(JobKind.UPGRADE, _words(observed)))
+        if status.complete:
+            return Succeed({"coe_version": observed.coe_version, "template_id": observed.template_id})
+    return _dropped(job, age, limits, f"Magnum still says {observed.raw_status} and shows no change")
 
 
 def _decide_delete(job: Job, observed: ObservedCluster | None, *, seen_before: bool, age: timedelta, limits: Limits) -> Decision:
@@ -186,6 +217,11 @@ _DECIDERS: Final = {
     JobKind.CREATE: _decide_create,
     JobKind.RESIZE: _decide_resize,
     JobKind.DELETE: _decide_delete,
+    JobKind.ADD_NODE_GROUP: _decide_resize,
+    JobKind.REMOVE_NODE_GROUP: _decide_resize,
+    JobKind.HIBERNATE: _decide_sizing,
+    JobKind.WAKE: _decide_sizing,
+    JobKind.UPGRADE: _decide_upgrade,
 }
 
 
@@ -219,8 +255,13 @@ def _words(observed: ObservedCluster) -> str:
     return "; ".join(part for part in parts if part)
 
 
-def phase_of(observed: ObservedCluster, active: JobKind | None) -> tuple[Phase, str | None, str | None]:
-    """The phase that follows from Magnum's word and from the kind of job under way; with it reason code and words."""
+def phase_of(
+    observed: ObservedCluster, active: JobKind | None, *, hibernated: bool = False
+) -> tuple[Phase, str | None, str | None]:
+    """The phase that follows from Magnum's word and from the kind of job under way; with it reason code and words.
+
+    ``hibernated``: its workers were taken away for later, so that being complete means asleep.
+    """
     status = observed.status
     if status.failed:
         kind = {
@@ -228,14 +269,14 @@ def phase_of(observed: ObservedCluster, active: JobKind | None) -> tuple[Phase, 
             MagnumStatus.DELETE_FAILED: JobKind.DELETE,
         }.get(status, JobKind.RESIZE)
         error = classify(kind, _words(observed))
-        if active is None or active is kind:
+        if active is None or active is kind or (kind is JobKind.RESIZE and active in CHANGES):
             return Phase.FAILED, error.reason, error.detail
     if active is JobKind.DELETE or status in {MagnumStatus.DELETE_IN_PROGRESS, MagnumStatus.DELETE_COMPLETE}:
         return Phase.DELETING, None, None
     if status is MagnumStatus.CREATE_IN_PROGRESS:
         return Phase.PROVISIONING, None, None
-    if active is JobKind.RESIZE or status.in_progress:
+    if active in CHANGES or status.in_progress:
         return Phase.UPDATING, None, None
     if status is MagnumStatus.UNKNOWN:
         return Phase.UPDATING, "UNKNOWN_STATUS", f"Magnum says {observed.raw_status!r}, which is not a known status."
-    return Phase.READY, None, None
+    return (Phase.HIBERNATED if hibernated else Phase.READY), None, None

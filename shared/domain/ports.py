@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 from uuid import UUID
 
-from shared.domain.clusters import Cluster, ClusterSpec, ObservedCluster, Scope
+from shared.domain.clusters import Cluster, ClusterSpec, NodeGroup, NodeGroupSpec, ObservedCluster, Scope
 from shared.domain.jobs import Job
 
 T = TypeVar("T")
@@ -103,12 +103,35 @@ class CloudGateway(Protocol):
         """Ask for a cluster; its uuid. Made once: a lost answer raises with ``executed=None``."""
         ...
 
-    def resize(self, uuid: str, node_count: int) -> None:
-        """Ask for ``node_count`` workers in the default group."""
+    def resize(self, uuid: str, node_count: int, *, node_group: str | None = None, remove: Sequence[str] = ()) -> None:
+        """Ask for ``node_count`` workers in a group, by default the default one; ``remove`` names the nodes that should go."""
         ...
 
-    def worker_counts(self, uuid: str) -> dict[str, int]:
-        """Nodes per worker node group, the default group first."""
+    def node_groups(self, uuid: str, *, detailed: bool = False) -> list[NodeGroup]:
+        """All node groups, the default worker group first and masters last. Bounds are known only with ``detailed``.
+
+        Raises CloudNotFound where the cluster is gone.
+        """
+        ...
+
+    def add_node_group(self, uuid: str, spec: NodeGroupSpec) -> str:
+        """Ask for one more group; its uuid. Magnum refuses a name that the cluster has already (CloudRejected)."""
+        ...
+
+    def remove_node_group(self, uuid: str, node_group: str) -> bool:
+        """Ask for a group's removal; False where there was none of that name."""
+        ...
+
+    def upgrade(self, uuid: str, template: str, *, max_batch_size: int, node_group: str | None = None) -> None:
+        """Ask for another template's version, so many nodes at a time."""
+        ...
+
+    def authority(self, uuid: str) -> str:
+        """The certificate of the cluster's certificate authority, as PEM."""
+        ...
+
+    def sign(self, uuid: str, request: str) -> str:
+        """The certificate that the authority makes of a signing request (PEM); it is as long valid as Magnum's settings say."""
         ...
 
     def delete(self, uuid: str) -> bool:
@@ -209,6 +232,7 @@ class JobFilter:
     state: str | None = None
     kind: str | None = None
     cluster_id: UUID | None = None
+    stack_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ RULES: Final = (
 
 _FAILED: Final = {
     JobKind.CREATE: ("CREATE_FAILED", "Delete the cluster, mend the cause, and create it again."),
-    JobKind.RESIZE: ("UPDATE_FAILED", "The cluster keeps running; mend the cause, then scale it again."),
+    JobKind.RESIZE: ("UPDATE_FAILED", "The cluster keeps running; mend the cause, then ask for the change again."),
     JobKind.DELETE: ("DELETE_FAILED", "Delete it again; what Magnum could not remove is named in the detail."),
 }
 
@@ -65,5 +65,5 @@ def classify(kind: JobKind, words: str | None) -> JobError:
     for rule in RULES:
         if rule.pattern.search(text):
             return JobError(rule.reason, text, rule.hint)
-    reason, hint = _FAILED[kind]
+    reason, hint = _FAILED.get(kind, _FAILED[JobKind.RESIZE])
     return JobError(reason, text or "Magnum gave no reason.", hint)

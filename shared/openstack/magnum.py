@@ -5,7 +5,7 @@ are missing, ``merge_labels`` is dropped, and no microversion is sent. Its sessi
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,7 +13,7 @@ import requests
 from keystoneauth1 import exceptions as ksa
 from keystoneauth1.adapter import Adapter
 
-from shared.domain.clusters import LABEL_CLUSTER, LABEL_JOB, ClusterSpec, ObservedCluster, Scope
+from shared.domain.clusters import LABEL_CLUSTER, LABEL_JOB, ClusterSpec, NodeGroup, NodeGroupSpec, ObservedCluster, Scope
 from shared.domain.ports import Catalog
 from shared.errors import CloudError, CloudNotFound
 from shared.observability.metrics import CLOUD_CALL_SECONDS
@@ -26,6 +26,7 @@ __all__ = ["LABEL_CLUSTER", "LABEL_JOB", "MagnumGateway"]
 
 SERVICE = "container-infra"
 _HIGHEST_KNOWN = (1, 14)
+_WORDS = {"detail", "resize", "upgrade"}
 
 
 class MagnumGateway:
@@ -79,16 +80,64 @@ class MagnumGateway:
             raise CloudError(msg, executed=None)
         return uuid
 
-    def resize(self, uuid: str, node_count: int) -> None:
-        """Ask for ``node_count`` workers in the default group."""
-        self._write("POST", f"/clusters/{uuid}/actions/resize", {"node_count": node_count})
+    def resize(self, uuid: str, node_count: int, *, node_group: str | None = None, remove: Sequence[str] = ()) -> None:
+        """Ask for ``node_count`` workers in a group, by default the default one; ``remove`` names the nodes that should go."""
+        body: dict[str, Any] = {"node_count": node_count}
+        if node_group:
+            body["nodegroup"] = node_group
+        if remove:
+            body["nodes_to_remove"] = list(remove)
+        self._write("POST", f"/clusters/{uuid}/actions/resize", body)
 
-    def worker_counts(self, uuid: str) -> dict[str, int]:
-        """Nodes per worker node group, the default group first."""
-        groups = self._read(f"/clusters/{uuid}/nodegroups").get("nodegroups", [])
-        workers = [group for group in groups if group.get("role") != "master"]
-        workers.sort(key=lambda group: not group.get("is_default"))
-        return {group["name"]: int(group["node_count"]) for group in workers}
+    def node_groups(self, uuid: str, *, detailed: bool = False) -> list[NodeGroup]:
+        """All node groups. Magnum's list leaves the bounds out, so ``detailed`` costs a GET for each."""
+        listed = self._read(f"/clusters/{uuid}/nodegroups").get("nodegroups", [])
+        if detailed:
+            listed = [self._read(f"/clusters/{uuid}/nodegroups/{group['uuid']}") for group in listed]
+        groups = [node_group_from(body) for body in listed]
+        return sorted(groups, key=lambda group: (group.is_master, not group.is_default, group.name))
+
+    def add_node_group(self, uuid: str, spec: NodeGroupSpec) -> str:
+        """Ask for one more group; its uuid."""
+        body: dict[str, Any] = {
+            "name": spec.name,
+            "node_count": spec.node_count,
+            "role": spec.role,
+            "flavor_id": spec.flavor,
+            "image_id": spec.image,
+            "min_node_count": spec.least,
+            "max_node_count": spec.most,
+            "labels": spec.labels or None,
+            "merge_labels": True if spec.labels and spec.merge_labels else None,
+        }
+        answer = self._write(
+            "POST", f"/clusters/{uuid}/nodegroups", {name: value for name, value in body.items() if value is not None}
+        )
+        made = answer.get("uuid")
+        return made if isinstance(made, str) else ""
+
+    def remove_node_group(self, uuid: str, node_group: str) -> bool:
+        """Ask for a group's removal; False where there was none of that name."""
+        try:
+            self._write("DELETE", f"/clusters/{uuid}/nodegroups/{node_group}", None)
+        except CloudNotFound:
+            return False
+        return True
+
+    def upgrade(self, uuid: str, template: str, *, max_batch_size: int, node_group: str | None = None) -> None:
+        """Ask for another template's version. Without ``max_batch_size`` Magnum answers 500."""
+        body: dict[str, Any] = {"cluster_template": template, "max_batch_size": max_batch_size}
+        if node_group:
+            body["nodegroup"] = node_group
+        self._write("POST", f"/clusters/{uuid}/actions/upgrade", body)
+
+    def authority(self, uuid: str) -> str:
+        """The certificate of the cluster's certificate authority, as PEM."""
+        return _pem(self._read(f"/certificates/{uuid}"))
+
+    def sign(self, uuid: str, request: str) -> str:
+        """The certificate that the authority makes of a signing request."""
+        return _pem(self._write("POST", "/certificates", {"cluster_uuid": uuid, "csr": request}))
 
     def delete(self, uuid: str) -> bool:
         """Ask for removal; False where there was nothing to remove."""
@@ -153,9 +202,18 @@ class MagnumGateway:
         return answer if isinstance(answer, dict) else {}
 
 
+def _pem(answer: Mapping[str, Any]) -> str:
+    pem = answer.get("pem")
+    if not isinstance(pem, str) or "BEGIN CERTIFICATE" not in pem:
+        msg = "Magnum's answer holds no certificate."
+        raise CloudError(msg, executed=None)
+    return pem
+
+
 def _pattern(path: str) -> str:
+    """The path with ids left out, so that a metric's label takes few values."""
     parts = path.split("/")
-    return "/".join(part if index != 2 or part == "detail" else "{id}" for index, part in enumerate(parts))  # noqa: PLR2004
+    return "/".join("{id}" if part and index in {2, 4} and part not in _WORDS else part for index, part in enumerate(parts))
 
 
 def highest_version(adapter: Adapter) -> tuple[int, int] | None:
@@ -199,6 +257,26 @@ def observed_from(body: Mapping[str, Any]) -> ObservedCluster:
         stack_id=body.get("stack_id"),
         faults=body.get("faults") or {},
         project_id=body.get("project_id"),
+    )
+
+
+def node_group_from(body: Mapping[str, Any]) -> NodeGroup:
+    """A node group as Magnum's JSON shows it."""
+    return NodeGroup(
+        uuid=body["uuid"],
+        name=body.get("name") or "",
+        role=body.get("role") or "worker",
+        node_count=int(body.get("node_count") or 0),
+        flavor=body.get("flavor_id"),
+        image=body.get("image_id"),
+        least=int(body.get("min_node_count") or 0),
+        most=body.get("max_node_count"),
+        is_default=bool(body.get("is_default")),
+        status=body.get("status"),
+        status_reason=body.get("status_reason"),
+        labels=body.get("labels") or {},
+        created_at=_time(body.get("created_at")),
+        updated_at=_time(body.get("updated_at")),
     )
 
 

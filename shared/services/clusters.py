@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from shared.domain.clusters import Cluster, MagnumStatus, Phase, Scope, magnum_name
-from shared.domain.jobs import Job, JobKind, JobState
+from shared.domain.jobs import OVERTAKEN, Job, JobKind, JobState
 from shared.domain.ports import Accepted, Actor, Catalog, Clock, Cloud, ClusterFilter, Idempotency, Page, Template
 from shared.errors import (
     AlreadyExists,
@@ -242,7 +242,7 @@ class ClusterService:
         if under_way:
             return Accepted(cluster, under_way[0], replayed=True)
         job = self._new_job(actor, cluster, JobKind.DELETE, {})
-        uow.jobs.overtake(cluster.id, reason=reason, by=job.id, kinds=[JobKind.CREATE, JobKind.RESIZE])
+        uow.jobs.overtake(cluster.id, reason=reason, by=job.id, kinds=OVERTAKEN)
         uow.accept.change(job)
         uow.clusters.want(cluster.id, phase=Phase.DELETING)
         return self._accepted(uow, cluster.id, job)
@@ -352,7 +352,7 @@ class ClusterService:
             msg = f"Idempotency-Key {idempotency.key!r} was used before with another request."
             raise IdempotencyMismatch(msg, hint="Use a new key for a new request.")
         job = uow.jobs.get(job_id)
-        cluster = uow.clusters.by_id(job.cluster_id) if job else None
+        cluster = uow.clusters.by_id(job.of_cluster) if job else None
         if job is None or cluster is None:
             msg = f"The job of Idempotency-Key {idempotency.key!r} is past its keeping time."
             raise IdempotencyMismatch(msg, hint="Use a new key.")

@@ -16,12 +16,13 @@ from uuid import uuid4
 from shared.db.clusters import observation
 from shared.domain.clusters import Cluster, ObservedCluster, Phase, Scope
 from shared.domain.jobs import Job, JobKind, JobState
-from shared.domain.lifecycle import Fail, Limits, Resubmit, Succeed, Wait, decide, fingerprint, phase_of
+from shared.domain.lifecycle import Continue, Fail, Limits, Resubmit, Succeed, Wait, decide, fingerprint, phase_of
 from shared.domain.pacing import Costs, Look, choose, look_again_s, next_interval
 from shared.errors import CloudError, LeaseLost
 from shared.observability.logging import get_logger
 from shared.observability.metrics import JOBS_FINISHED, TICK_SECONDS
 from shared.services.looking import Gap, Seen, Sight, Watcher, back_to
+from shared.services.sizing import after_success
 from shared.services.usage import usage_rows
 
 if TYPE_CHECKING:
@@ -183,7 +184,9 @@ class Converger:
             if observed is not None:
                 active = job.kind if state in {JobState.CONVERGING, JobState.QUEUED} else None
                 arrived = state is JobState.SUCCEEDED
-                observations.append(observation(cluster, observed, at, _phase(cluster, observed, active), arrived=arrived))
+                asleep = _asleep(cluster, job, arrived=arrived)
+                verdict_of = _phase(cluster, observed, active, hibernated=asleep)
+                observations.append(observation(cluster, observed, at, verdict_of, arrived=arrived))
                 usage += usage_rows(cluster, observed, at)
             if verdict["progressed"] and state is JobState.CONVERGING and observed is not None:
                 seen_now = {"status": observed.raw_status, "node_count": observed.node_count}
@@ -196,14 +199,15 @@ class Converger:
             moved = [job for job in uow.jobs.settle(settled) if job.state is not JobState.CONVERGING]
             for job in moved:
                 detail = job.error or job.result or {}
-                step = "resubmitted" if job.state is JobState.QUEUED else job.state.value
+                step = job.step if job.state is JobState.QUEUED else job.state.value
                 events.append((job.id, step, job.state.value, detail))
             uow.jobs.record(events)
             uow.series.usage(usage)
             done = [job for job in moved if job.state is JobState.SUCCEEDED]
             uow.series.record_durations([job.id for job in done])
             _end_clusters(uow.clusters, moved, ended)
-            deleted = [job.cluster_id for job in done if job.kind is JobKind.DELETE]
+            after_success(uow, done)
+            deleted = [job.of_cluster for job in done if job.kind is JobKind.DELETE]
             uow.clusters.mark_deleted(deleted)
             uow.series.close_usage([*deleted, *_vanished(moved)])
         for job in moved:
@@ -236,7 +240,9 @@ class Converger:
             case Fail(error):
                 return row | {"state": JobState.FAILED.value, "step": "failed", "error": error.as_dict()}
             case Resubmit(reason):
-                return row | {"state": JobState.QUEUED.value, "step": "dropped", "result": {"dropped": reason}}
+                return row | {"state": JobState.QUEUED.value, "step": "resubmitted", "result": {"dropped": reason}}
+            case Continue(reason):
+                return row | {"state": JobState.QUEUED.value, "step": "next", "result": {"next": reason}}
 
     def _postpone(self, row: ScopeRow, counts: dict[JobKind, int], exc: CloudError) -> None:
         """The cloud does not answer: look again soon, and mark what is late or stalled all the same."""
@@ -248,10 +254,19 @@ class Converger:
             uow.scopes.release_tick(row.scope, row.token, after_s=after, watermark=None, pacing=row.pacing, last=last)
 
 
-def _phase(cluster: Cluster, observed: ObservedCluster, active: JobKind | None) -> tuple[Phase, str | None, str | None]:
+def _asleep(cluster: Cluster, job: Job, *, arrived: bool) -> bool:
+    """Whether it has no workers because it was told so."""
+    if arrived and job.kind in {JobKind.HIBERNATE, JobKind.WAKE}:
+        return job.kind is JobKind.HIBERNATE
+    return cluster.hibernated_sizes is not None
+
+
+def _phase(
+    cluster: Cluster, observed: ObservedCluster, active: JobKind | None, *, hibernated: bool
+) -> tuple[Phase, str | None, str | None]:
     if active is None and cluster.generation > 1 and cluster.phase is Phase.DELETING:
         active = JobKind.DELETE
-    return phase_of(observed, active)
+    return phase_of(observed, active, hibernated=hibernated)
 
 
 def _fingerprint_of(cluster: Cluster) -> tuple[Any, ...]:
@@ -259,7 +274,7 @@ def _fingerprint_of(cluster: Cluster) -> tuple[Any, ...]:
 
 
 def _vanished(moved: list[Job]) -> list[Any]:
-    return [job.cluster_id for job in moved if (job.error or {}).get("reason") == "CLUSTER_GONE"]
+    return [job.of_cluster for job in moved if (job.error or {}).get("reason") == "CLUSTER_GONE"]
 
 
 def _end_clusters(clusters: ClusterRepository, moved: list[Job], ended: dict[Any, Cluster]) -> None:
@@ -269,9 +284,9 @@ def _end_clusters(clusters: ClusterRepository, moved: list[Job], ended: dict[Any
             continue
         error = job.error or {}
         if error.get("reason") == "CLUSTER_GONE":
-            clusters.mark_gone([job.cluster_id])
+            clusters.mark_gone([job.of_cluster])
         else:
-            clusters.set_phase(job.cluster_id, Phase.FAILED, error.get("reason"), error.get("detail"))
+            clusters.set_phase(job.of_cluster, Phase.FAILED, error.get("reason"), error.get("detail"))
 
 
 def _as_dict(report: TickReport) -> dict[str, Any]:

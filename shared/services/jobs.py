@@ -74,7 +74,7 @@ class JobService:
         """
         job = self.get(actor, job_id)
         with self._database.begin() as uow:
-            cluster = uow.clusters.by_id(job.cluster_id, lock=True)
+            cluster = uow.clusters.by_id(job.of_cluster, lock=True)
             fresh = uow.jobs.get(job_id, actor.project_id)
             if cluster is None or fresh is None:
                 raise _no_job(job_id)

@@ -27,6 +27,7 @@ from shared.domain.ports import Announcer, Clock, Cloud, CloudGateway
 from shared.domain.reasons import classify
 from shared.errors import CloudBeingWritten, CloudError, CloudRejected, CloudThrottled, CloudTimeout, LeaseLost
 from shared.observability.logging import get_logger
+from shared.services.sizing import Call, after_success, next_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -39,7 +40,8 @@ log = get_logger(__name__)
 #: How soon to look again for a create whose answer was lost, and at a cluster that is busy.
 _LOOK_AGAIN_S = 2.0
 _BUSY_S = 5.0
-_FIRST_LOOK_S = {JobKind.CREATE: 45.0, JobKind.RESIZE: 20.0, JobKind.DELETE: 2.0}
+_FIRST_LOOK_S = {JobKind.CREATE: 45.0, JobKind.DELETE: 2.0}
+_FIRST_LOOK_OF_CHANGE_S = 20.0
 
 
 class Runner:
@@ -70,7 +72,7 @@ class Runner:
             job = uow.jobs.claim(job_id, owner=self._owner, token=uuid4(), ttl_s=self._engine.lease_ttl_s)
             if job is None:
                 return None
-            cluster = uow.clusters.by_id(job.cluster_id)
+            cluster = uow.clusters.by_id(job.of_cluster)
             uow.scopes.ensure(Scope(job.region, job.project_id))
         if cluster is None:  # the foreign key forbids it
             return None
@@ -91,9 +93,9 @@ class Runner:
         gateway = self._cloud.gateway(cluster.scope)
         if job.kind is JobKind.CREATE:
             return self._create(job, cluster, gateway)
-        if job.kind is JobKind.RESIZE:
-            return self._resize(job, cluster, gateway)
-        return self._delete(job, cluster, gateway)
+        if job.kind is JobKind.DELETE:
+            return self._delete(job, cluster, gateway)
+        return self._change(job, cluster, gateway)
 
     # -- create ---------------------------------------------------------------------------------------------------
 
@@ -149,9 +151,9 @@ class Runner:
             uow.jobs.record([(job.id, state.value, state.value, dict(error or {"reason": reason}))])
         return after
 
-    # -- resize ---------------------------------------------------------------------------------------------------
+    # -- changes of a cluster that exists -------------------------------------------------------------------------
 
-    def _resize(self, job: Job, cluster: Cluster, gateway: CloudGateway) -> Job:
+    def _change(self, job: Job, cluster: Cluster, gateway: CloudGateway) -> Job:
         if cluster.magnum_uuid is None:
             words = cluster.reason_detail or "The cluster was never made."
             return self._fail(job, cluster, JobError(cluster.reason or "CLUSTER_NOT_MADE", words), touch_phase=False)
@@ -164,28 +166,51 @@ class Runner:
             return self._fail(job, cluster, JobError("CLUSTER_GONE", "Magnum has no such cluster any more."))
         status = observed.status
         if status in {MagnumStatus.CREATE_FAILED, MagnumStatus.DELETE_IN_PROGRESS, MagnumStatus.DELETE_FAILED}:
-            words = f"Magnum does not resize a cluster in {observed.raw_status}. {observed.status_reason or ''}".strip()
+            words = f"Magnum does not change a cluster in {observed.raw_status}. {observed.status_reason or ''}".strip()
             return self._fail(job, cluster, JobError(observed.raw_status, words), touch_phase=False)
         if status.in_progress or status is MagnumStatus.UNKNOWN:
-            # Magnum accepts a resize now and drops it without a word: wait.
+            # Magnum accepts a change now and drops it without a word: wait.
             return self._later(job, _BUSY_S, f"waiting_for_{observed.raw_status.lower()}", forget_intent=True, count=False)
+        if job.kind is JobKind.UPGRADE:
+            return self._upgrade(job, cluster, gateway, observed)
         return self._resize_now(job, cluster, gateway, observed)
 
     def _resize_now(self, job: Job, cluster: Cluster, gateway: CloudGateway, observed: ObservedCluster) -> Job:
-        wanted = int(job.params["node_count"])
-        counts = list(gateway.worker_counts(observed.uuid).values())
-        default, others = (counts[0], sum(counts[1:])) if counts else (observed.node_count, 0)
-        params = {**job.params, "target_total": wanted + others}
-        if default == wanted and observed.status.complete and job.intent_at is None:
+        groups = gateway.node_groups(observed.uuid, detailed=job.kind is JobKind.HIBERNATE)
+        call = next_call(job, groups, remembered=cluster.hibernated_sizes)
+        if isinstance(call, JobError):
+            return self._fail(job, cluster, call, touch_phase=False)
+        if call.sizes is not None:
             with self._database.begin() as uow:
-                uow.clusters.by_id(cluster.id, lock=True)
-                after = uow.jobs.finish(job, JobState.SUCCEEDED, result={"node_count": wanted + others, "changed": False})
-                uow.jobs.record([(job.id, "succeeded", "succeeded", {"changed": False})])
-                uow.clusters.set_phase(cluster.id, Phase.READY)
-            return after
+                uow.clusters.remember_sizes(cluster.id, call.sizes)
+        if call.nothing and observed.status.complete and job.intent_at is None:
+            return self._nothing_to_do(job, cluster, call)
+        if call.spec is not None and job.intent_at is not None and self._within_grace(job):
+            return self._later(job, _LOOK_AGAIN_S, "looking_for_lost_answer", forget_intent=False, count=False)
         job = self._intend(job, baseline_of(observed))
-        gateway.resize(observed.uuid, wanted)
-        return self._submitted(job, cluster, params)
+        if not call.nothing:
+            call.make(gateway, observed.uuid)
+        return self._submitted(job, cluster, call.params)
+
+    def _nothing_to_do(self, job: Job, cluster: Cluster, call: Call) -> Job:
+        with self._database.begin() as uow:
+            uow.clusters.by_id(cluster.id, lock=True)
+            result = {"node_count": call.params["target_total"], "changed": False}
+            after = uow.jobs.finish(job, JobState.SUCCEEDED, result=result)
+            uow.jobs.record([(job.id, "succeeded", "succeeded", {"changed": False})])
+            after_success(uow, [after])
+            uow.clusters.set_phase(cluster.id, Phase.HIBERNATED if job.kind is JobKind.HIBERNATE else Phase.READY)
+        return after
+
+    def _upgrade(self, job: Job, cluster: Cluster, gateway: CloudGateway, observed: ObservedCluster) -> Job:
+        job = self._intend(job, baseline_of(observed))
+        gateway.upgrade(
+            observed.uuid,
+            job.params["template_id"],
+            max_batch_size=job.params["max_batch_size"],
+            node_group=job.params.get("node_group"),
+        )
+        return self._submitted(job, cluster, job.params)
 
     # -- delete ---------------------------------------------------------------------------------------------------
 
@@ -229,7 +254,9 @@ class Runner:
             uow.clusters.by_id(cluster.id, lock=True)
             if seen is not None:
                 uow.clusters.seen(cluster.id, seen.raw_status)
-            after = uow.jobs.release_converging(job, look_after_s=_FIRST_LOOK_S[job.kind], params=params)
+            after = uow.jobs.release_converging(
+                job, look_after_s=_FIRST_LOOK_S.get(job.kind, _FIRST_LOOK_OF_CHANGE_S), params=params
+            )
             uow.jobs.record([(job.id, "submitted", after.state.value, {"baseline": job.baseline})])
             uow.scopes.wake(cluster.scope, within_s=self._engine.tick_min_s)
         log.info("job.submitted", job_id=str(job.id), kind=job.kind.value, magnum_uuid=cluster.magnum_uuid)

@@ -14,8 +14,12 @@ from uuid import uuid4
 
 import pytest
 import yaml  # type: ignore[import-untyped]  # its stubs are not worth a dependency
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
-from shared.domain.clusters import ObservedCluster
+from shared.domain.clusters import NodeGroupSpec, ObservedCluster
 from shared.errors import CloudAuthFailed, CloudBeingWritten, CloudError, CloudNotFound, CloudRejected, QuotaExceeded
 from tests.contract.subjects import Login, Subject, fake, on_the_wire
 
@@ -174,12 +178,76 @@ def test_resize_to_zero_workers_and_back(subject: Subject) -> None:
     subject.gateway.resize(uuid, 0)
     subject.until(lambda: is_set(subject.gateway.get(uuid)).node_count == 0, "no workers")
     assert subject.arrived(uuid, "UPDATE_COMPLETE").node_count == 0
-    assert subject.gateway.worker_counts(uuid) == {"default-worker": 0}
+    assert subject.gateway.node_groups(uuid)[0].node_count == 0
 
 
-def test_worker_counts_name_the_default_group_first(subject: Subject) -> None:
+def test_node_groups_name_the_default_group_first_and_masters_last(subject: Subject) -> None:
     uuid, _ = subject.made_quick(node_count=3)
-    assert next(iter(subject.gateway.worker_counts(uuid).items())) == ("default-worker", 3)
+    groups = subject.gateway.node_groups(uuid, detailed=True)
+    assert [(group.name, group.node_count, group.is_master) for group in groups] == [
+        ("default-worker", 3, False),
+        ("default-master", 1, True),
+    ]
+    assert groups[0].is_default
+    assert groups[0].flavor == "gpu.a100.large"
+    assert groups[0].most is None
+
+
+def test_a_node_group_comes_is_resized_and_goes(subject: Subject) -> None:
+    gateway = subject.gateway
+    uuid, _ = subject.made_quick()
+    gateway.add_node_group(uuid, NodeGroupSpec("cpu", 2, flavor="cpu.large", least=1, most=4, labels={"pool": "cpu"}))
+    subject.until(lambda: is_set(gateway.get(uuid)).node_count == 3, "three workers")
+    subject.arrived(uuid, "UPDATE_COMPLETE")
+    group = next(group for group in gateway.node_groups(uuid, detailed=True) if group.name == "cpu")
+    assert (group.node_count, group.flavor, group.least, group.most, group.is_default) == (2, "cpu.large", 1, 4, False)
+
+    with pytest.raises(CloudRejected, match="outside the allowed range"):
+        gateway.resize(uuid, 5, node_group="cpu")
+    with pytest.raises(CloudRejected) as twice:
+        gateway.add_node_group(uuid, NodeGroupSpec("cpu", 1))
+    assert twice.value.upstream_status == 409
+
+    gateway.resize(uuid, 4, node_group="cpu")
+    subject.until(lambda: is_set(gateway.get(uuid)).node_count == 5, "five workers")
+    subject.arrived(uuid, "UPDATE_COMPLETE")
+    assert gateway.node_groups(uuid)[0].node_count == 1
+
+    assert gateway.remove_node_group(uuid, "cpu") is True
+    subject.until(lambda: is_set(gateway.get(uuid)).node_count == 1, "one worker")
+    subject.arrived(uuid, "UPDATE_COMPLETE")
+    assert gateway.remove_node_group(uuid, "cpu") is False
+
+
+def test_the_default_group_stays(subject: Subject) -> None:
+    uuid, _ = subject.made_quick()
+    with pytest.raises(CloudRejected, match="default nodegroup") as caught:
+        subject.gateway.remove_node_group(uuid, "default-worker")
+    assert_told(caught.value, 400)
+
+
+def test_upgrade_to_another_template(subject: Subject) -> None:
+    uuid, before = subject.made_quick()
+    subject.pause(1.1)
+    subject.gateway.upgrade(uuid, subject.template, max_batch_size=1)
+    subject.until(lambda: is_set(subject.gateway.get(uuid)).updated_at != before.updated_at, "a change")
+    assert subject.arrived(uuid, "UPDATE_COMPLETE").node_count == before.node_count
+    with pytest.raises(CloudNotFound, match="could not be found"):
+        subject.gateway.upgrade(uuid, NOWHERE, max_batch_size=1)
+
+
+def test_a_signed_request_chains_to_the_clusters_authority(subject: Subject) -> None:
+    uuid, _ = subject.made_quick()
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "someone")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    pem = request.public_bytes(serialization.Encoding.PEM).decode()
+    authority = x509.load_pem_x509_certificate(subject.gateway.authority(uuid).encode())
+    signed = x509.load_pem_x509_certificate(subject.gateway.sign(uuid, pem).encode())
+    signed.verify_directly_issued_by(authority)
+    assert signed.subject == name
+    with pytest.raises(CloudNotFound):
+        subject.gateway.authority(NOWHERE)
 
 
 def test_negative_count_is_refused(subject: Subject) -> None:
@@ -251,10 +319,10 @@ def test_quota_is_told_from_other_refusals(subject: Subject) -> None:
     "call",
     [
         lambda gateway: gateway.resize(NOWHERE, 2),
-        lambda gateway: gateway.worker_counts(NOWHERE),
+        lambda gateway: gateway.node_groups(NOWHERE),
         lambda gateway: gateway.page(limit=5, marker=NOWHERE),
     ],
-    ids=["resize", "worker_counts", "marker"],
+    ids=["resize", "node_groups", "marker"],
 )
 def test_what_is_not_there_is_not_found(subject: Subject, call: Callable[[Any], Any]) -> None:
     with pytest.raises(CloudNotFound, match="could not be found") as caught:
@@ -345,7 +413,7 @@ def test_another_project_sees_and_changes_nothing(subject: Subject) -> None:
     assert stranger.find(spec.name) is None
     assert uuid not in {item.uuid for item in stranger.page(limit=1000)}
     assert stranger.delete(uuid) is False
-    for call in (lambda: stranger.resize(uuid, 3), lambda: stranger.worker_counts(uuid)):
+    for call in (lambda: stranger.resize(uuid, 3), lambda: stranger.node_groups(uuid)):
         with pytest.raises(CloudNotFound):
             call()
     assert is_set(subject.gateway.get(uuid)).node_count == 1

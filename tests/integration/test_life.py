@@ -311,7 +311,7 @@ def test_resize_goes_all_the_way(world: World) -> None:
 
 
 @pytest.mark.parametrize("trouble", list(Trouble))
-@pytest.mark.parametrize("operation", ["resize", "get", "worker_counts"])
+@pytest.mark.parametrize("operation", ["resize", "get", "node_groups"])
 def test_resize_survives_one_trouble(world: World, operation: str, trouble: Trouble) -> None:
     accepted = ready(world)
     world.cloud.faults = [Fault(operation, trouble)]
