@@ -6,7 +6,9 @@ from flask import Flask, Response
 from flask.sessions import SessionInterface
 
 from api import edge, problems
+from api.access import AccessViews
 from api.auth import Guard, KeystoneValidator, Tokens, Validator
+from api.changes import ChangeViews
 from api.clusters import ClusterViews
 from api.credentials import CredentialViews
 from api.jobs import JobViews
@@ -44,7 +46,14 @@ def _empty_app() -> Flask:
 
 def _add_views(app: Flask, kit: Any) -> None:
     api = make_api(app)
-    for views in (ServiceViews(kit, app), ClusterViews(kit), JobViews(kit), CredentialViews(kit)):
+    for views in (
+        ServiceViews(kit, app),
+        ClusterViews(kit),
+        ChangeViews(kit),
+        AccessViews(kit),
+        JobViews(kit),
+        CredentialViews(kit),
+    ):
         api.register_blueprint(views.blueprint())
 
 
@@ -65,6 +74,7 @@ def create_app(container: "Container", *, validate: Validator | None = None) -> 
     guard = Guard(
         Tokens(validate or KeystoneValidator(settings.cloud)),
         Policy(settings.api.policy_file),
+        container.access,
         keystone_url=settings.cloud.auth_url,
     )
     kit = Kit(

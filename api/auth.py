@@ -190,16 +190,32 @@ class Tokens:
                 del self._held[next(iter(self._held))]
 
 
+class Grants(Protocol):
+    """What grants on single clusters allow."""
+
+    def allows(self, rule: str, actor: Actor, token: str, *, cluster: str | None, job: str | None) -> bool:
+        """Whether one on the cluster (or on the job's) lets the actor do what the rule guards."""
+        ...
+
+    def made(self, actor: Actor, cluster_ref: str) -> bool:
+        """Whether the actor made the cluster."""
+        ...
+
+
 class Guard:
     """Lets requests in."""
 
-    def __init__(self, tokens: Tokens, policy: Policy, *, keystone_url: str) -> None:
+    def __init__(self, tokens: Tokens, policy: Policy, grants: Grants, *, keystone_url: str) -> None:
         self._tokens = tokens
         self._policy = policy
+        self._grants = grants
         self._challenge = {"WWW-Authenticate": f'Keystone uri="{keystone_url}"'}
 
-    def actor(self, rule: str) -> Actor:
-        """The present request's caller, who satisfies ``rule``. Raises NotAuthenticated, Forbidden or Unavailable."""
+    def actor(self, rule: str, *, cluster: str | None = None, job: str | None = None) -> Actor:
+        """The present request's caller, who satisfies ``rule`` by his roles, or by a grant on the cluster (or on the job's).
+
+        Raises NotAuthenticated, Forbidden or Unavailable.
+        """
         environ = request.environ
         token = environ.get("HTTP_X_AUTH_TOKEN", "").strip()
         if not token:
@@ -219,15 +235,26 @@ class Guard:
                 reason="PROJECT_REQUIRED",
                 hint="Ask Keystone for a token of a project (OS_PROJECT_NAME, or OS_PROJECT_ID).",
             )
-        if not allowed:
+        actor = Actor(principal.user_id, principal.project_id, principal.roles, principal.user_name, environ["kcloud.request_id"])
+        if not allowed and not self._is_granted(rule, principal, actor, token, cluster, job):
             raise Forbidden(
                 f"Your roles in the project ({', '.join(sorted(principal.roles)) or 'none'}) do not allow {rule}.",
                 reason="POLICY",
-                hint="Ask for the role member (to change things), reader (to look) or admin (for credentials) in the project.",
+                hint="Ask for the role member (to change things), reader (to look) or admin (for credentials) in the project, or its owner"
+                " for a grant on the cluster.",
                 rule=rule,
             )
         bind_contextvars(project_id=principal.project_id)
-        return Actor(principal.user_id, principal.project_id, principal.roles, principal.user_name, environ["kcloud.request_id"])
+        return actor
+
+    def _is_granted(self, rule: str, principal: Principal, actor: Actor, token: str, cluster: str | None, job: str | None) -> bool:
+        if cluster is None and job is None:
+            return False
+        if self._grants.allows(rule, actor, token, cluster=cluster, job=job):
+            return True
+        if rule != "grants:change" or cluster is None or not self._decide("clusters:create", principal):
+            return False
+        return self._grants.made(actor, cluster)
 
     def open_to_all(self, rule: str) -> bool:
         """Whether the policy lets even a caller without a token do this."""

@@ -1,7 +1,6 @@
 """/clusters."""
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -11,21 +10,17 @@ from api import inputs
 from api.idempotency import idempotency
 from api.inputs import Param, Query, read_fields
 from api.kit import Kit
-from api.render import answer, cluster_json, job_json, listing, rfc3339
+from api.promises import CHANGE, DONE, PROMISE, answer_promise, change_json, progress, valid
+from api.render import answer, cluster_json, listing, rfc3339
 from api.schemas import clusters as schemas
 from api.spec import Blueprint, Outcome, operation
-from shared.domain.clusters import Cluster, MagnumStatus, Phase
-from shared.domain.jobs import Job, JobState
-from shared.domain.ports import Accepted, Actor, ClusterFilter
-from shared.errors import NotFound
+from shared.domain.clusters import MagnumStatus, Phase
+from shared.domain.ports import ClusterFilter
 
 _CREATE: Final = schemas.ClusterCreate()
 _SCALE: Final = schemas.ClusterScale()
-_PROMISE: Final = ("Location", "Operation-Location", "Retry-After", "Preference-Applied", "Idempotent-Replayed")
-_DONE: Final = ("Location", "Operation-Location", "Preference-Applied", "Idempotent-Replayed")
 _WORDS: Final = [*(phase.value for phase in Phase), "CREATE_REQUESTED", *(status.value for status in MagnumStatus)]
 
-CHANGE: Final = Query((inputs.VALIDATE_ONLY,))
 LIST: Final = Query(
     (
         Param(
@@ -83,8 +78,8 @@ class ClusterViews:
         "Create a cluster",
         {
             200: Outcome("With `validate_only`: nothing is wrong, and nothing was done.", schemas.Validated),
-            201: Outcome("With `Prefer: wait`: the cluster is made.", schemas.ClusterAccepted, _DONE),
-            202: Outcome("The cluster is promised; `job` says how far it is.", schemas.ClusterAccepted, _PROMISE),
+            201: Outcome("With `Prefer: wait`: the cluster is made.", schemas.ClusterAccepted, DONE),
+            202: Outcome("The cluster is promised; `job` says how far it is.", schemas.ClusterAccepted, PROMISE),
         },
         refusals=(409, 502, 504),
         body=schemas.ClusterCreate,
@@ -102,8 +97,10 @@ class ClusterViews:
             actor, fields, findings=findings, idempotency=idempotency(actor, document), validate_only=validate_only
         )
         if accepted is None:
-            return _valid()
-        return self._answer(actor, accepted, 201, lambda cluster, job: {**cluster_json(cluster, job), "job_id": str(job.id)})
+            return valid()
+        return answer_promise(
+            self._kit, actor, accepted, 201, lambda cluster, job: {**cluster_json(cluster, job), "job_id": str(job.id)}
+        )
 
     @operation(
         "List clusters",
@@ -124,7 +121,7 @@ class ClusterViews:
     @operation("Show a cluster", {200: Outcome("The cluster.", schemas.Cluster)}, refusals=(404,), query=inputs.NOTHING)
     def get_cluster(self, cluster_id: str) -> Response:
         """By its id here, or by its uuid in Magnum."""
-        actor = self._kit.guard.actor("clusters:get")
+        actor = self._kit.guard.actor("clusters:get", cluster=cluster_id)
         inputs.NOTHING.read()
         clusters = self._kit.container.clusters
         cluster = clusters.get(actor, cluster_id)
@@ -135,10 +132,10 @@ class ClusterViews:
         {
             200: Outcome(
                 "With `Prefer: wait`: the cluster is gone. With `validate_only`: it may be deleted.",
-                (schemas.DeleteAccepted, schemas.Validated),
-                _DONE,
+                (schemas.ChangeAccepted, schemas.Validated),
+                DONE,
             ),
-            202: Outcome("The removal is promised.", schemas.DeleteAccepted, _PROMISE),
+            202: Outcome("The removal is promised.", schemas.ChangeAccepted, PROMISE),
         },
         refusals=(404, 409, 502, 504),
         query=CHANGE,
@@ -146,19 +143,20 @@ class ClusterViews:
     )
     def delete_cluster(self, cluster_id: str) -> Response:
         """What is pending on the cluster is withdrawn first. A second request, while the first is under way, finds its job."""
-        actor = self._kit.guard.actor("clusters:delete")
+        actor = self._kit.guard.actor("clusters:delete", cluster=cluster_id)
         validate_only = CHANGE.read()["validate_only"]
         key = idempotency(actor, None)
         accepted = self._kit.container.clusters.request_delete(actor, cluster_id, idempotency=key, validate_only=validate_only)
         if accepted is None:
-            return _valid()
-        return self._answer(
+            return valid()
+        return answer_promise(
+            self._kit,
             actor,
             accepted,
             200,
             lambda cluster, job: {
-                "message": f"The removal of cluster {cluster.name!r} {_progress(job)}.",
-                **self._change(cluster, job),
+                "message": f"The removal of cluster {cluster.name!r} {progress(job)}.",
+                **change_json(self._kit, cluster, job),
             },
         )
 
@@ -168,9 +166,9 @@ class ClusterViews:
             200: Outcome(
                 "With `Prefer: wait`: the cluster has its new size. With `validate_only`: it may be scaled.",
                 (schemas.ScaleAccepted, schemas.Validated),
-                _DONE,
+                DONE,
             ),
-            202: Outcome("The new size is promised.", schemas.ScaleAccepted, _PROMISE),
+            202: Outcome("The new size is promised.", schemas.ScaleAccepted, PROMISE),
         },
         refusals=(404, 409, 502, 504),
         body=schemas.ClusterScale,
@@ -179,7 +177,7 @@ class ClusterViews:
     )
     def scale_cluster(self, cluster_id: str) -> Response:
         """Waits its turn behind what is under way on the cluster. It has arrived when Magnum shows the nodes, not before."""
-        actor = self._kit.guard.actor("clusters:scale")
+        actor = self._kit.guard.actor("clusters:scale", cluster=cluster_id)
         validate_only = CHANGE.read()["validate_only"]
         document, fields, findings = read_fields(_SCALE)
         accepted = self._kit.container.clusters.request_resize(
@@ -191,15 +189,16 @@ class ClusterViews:
             validate_only=validate_only,
         )
         if accepted is None:
-            return _valid()
-        return self._answer(
+            return valid()
+        return answer_promise(
+            self._kit,
             actor,
             accepted,
             200,
             lambda cluster, job: {
-                "message": f"The scaling of cluster {cluster.name!r} {_progress(job)}.",
+                "message": f"The scaling of cluster {cluster.name!r} {progress(job)}.",
                 "target_node_count": job.params.get("node_count", cluster.node_count),
-                **self._change(cluster, job),
+                **change_json(self._kit, cluster, job),
             },
         )
 
@@ -211,7 +210,7 @@ class ClusterViews:
     )
     def get_cluster_status(self, cluster_id: str) -> Response:
         """What was wanted beside what was seen, when Magnum was last asked, and how long such operations usually take."""
-        actor = self._kit.guard.actor("clusters:get")
+        actor = self._kit.guard.actor("clusters:get", cluster=cluster_id)
         inputs.NOTHING.read()
         return answer(self._kit.container.clusters.status(actor, cluster_id))
 
@@ -223,7 +222,7 @@ class ClusterViews:
     )
     def get_cluster_metrics(self, cluster_id: str) -> Response:
         """By default the last hour in steps of a minute."""
-        actor = self._kit.guard.actor("clusters:metrics")
+        actor = self._kit.guard.actor("clusters:metrics", cluster=cluster_id)
         asked = METRICS.read()
         found = self._kit.container.metering.metrics(
             actor, cluster_id, start=asked["start"], end=asked["end"], step_s=asked["step"]
@@ -238,48 +237,16 @@ class ClusterViews:
     )
     def get_cluster_costs(self, cluster_id: str) -> Response:
         """By default since the cluster was made. Quantities are stored; prices are applied when asked."""
-        actor = self._kit.guard.actor("clusters:costs")
+        actor = self._kit.guard.actor("clusters:costs", cluster=cluster_id)
         asked = COSTS.read()
         found = self._kit.container.metering.costs(actor, cluster_id, start=asked["start"], end=asked["end"])
         return self._measured("costs", found)
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    def _answer(self, actor: Actor, accepted: Accepted, done: int, body: Callable[[Cluster, Job], dict[str, Any]]) -> Response:
-        job, applied = self._kit.waited(actor, accepted.job)
-        cluster = accepted.cluster
-        if applied:
-            with suppress(NotFound):  # it may be deleted, as asked; then the last that was known of it is shown
-                cluster = self._kit.container.clusters.get(actor, str(cluster.id))
-        succeeded = job.state is JobState.SUCCEEDED and bool(applied)
-        headers = self._kit.promise_headers(job, f"/clusters/{cluster.id}", replayed=accepted.replayed)
-        headers.update(applied)
-        return answer(body(cluster, job), done if succeeded else 202, headers)
-
-    def _change(self, cluster: Cluster, job: Job) -> dict[str, Any]:
-        return {
-            "cluster_id": str(cluster.id),
-            "timestamp": rfc3339(self._kit.container.clock.now()),
-            "cluster": cluster_json(cluster, job),
-            "job": job_json(job),
-            "job_id": str(job.id),
-        }
-
     def _measured(self, name: str, found: Mapping[str, Any]) -> Response:
         rest = {key: value for key, value in found.items() if key != "cluster_id"}
         return answer({"cluster_id": found["cluster_id"], name: rest, "timestamp": rfc3339(self._kit.container.clock.now())})
-
-
-def _progress(job: Job) -> str:
-    return {
-        JobState.SUCCEEDED: "is done",
-        JobState.FAILED: "has failed",
-        JobState.CANCELLED: "was cancelled",
-    }.get(job.state, "is accepted")
-
-
-def _valid() -> Response:
-    return answer({"valid": True, "findings": []})
 
 
 def next_page(path: str, asked: Mapping[str, Any], marker: str | None) -> str | None:

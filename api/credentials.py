@@ -10,7 +10,7 @@ from api.kit import Kit
 from api.render import answer
 from api.schemas import credentials as schemas
 from api.spec import Blueprint, Outcome, operation
-from shared.errors import FieldError, InvalidRequest, NotFound
+from shared.errors import InvalidRequest, NotFound, as_sentence
 
 _PUT: Final = schemas.CredentialPut()
 
@@ -57,7 +57,7 @@ class CredentialViews:
         inputs.NOTHING.read()
         _, fields, findings = read_fields(_PUT)
         if findings:
-            raise InvalidRequest(_sentence(findings), errors=findings)
+            raise InvalidRequest(as_sentence(findings), errors=findings)
         return answer(self._kit.container.credentials.register(actor, **fields))
 
     @operation("Remove the credential", {204: Outcome("It is removed.", None)}, refusals=(404,), query=inputs.NOTHING)
@@ -76,8 +76,3 @@ def _none() -> NotFound:
         reason="CREDENTIAL_NOT_FOUND",
         hint="Register one with PUT /credentials, or give the service's user a role in the project.",
     )
-
-
-def _sentence(findings: list[FieldError]) -> str:
-    names = ", ".join(dict.fromkeys(finding.field for finding in findings))
-    return f"The request has {len(findings)} wrong field{'s' if len(findings) != 1 else ''}: {names}."

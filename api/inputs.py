@@ -121,13 +121,14 @@ class Param:
     schema: Mapping[str, Any]
     description: str
     default: Any = None
+    required: bool = False
 
     def spec(self) -> dict[str, Any]:
         """Its OpenAPI form."""
         schema = dict(self.schema)
         if self.default is not None:
             schema["default"] = self.default
-        return {"name": self.name, "in": "query", "required": False, "schema": schema, "description": self.description}
+        return {"name": self.name, "in": "query", "required": self.required, "schema": schema, "description": self.description}
 
 
 @dataclass(frozen=True)
@@ -137,17 +138,19 @@ class Query:
     params: tuple[Param, ...]
     _defaults: dict[str, Any] = field(init=False)
     _by_name: dict[str, Param] = field(init=False)
+    _required: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_defaults", {param.name: param.default for param in self.params})
+        object.__setattr__(self, "_required", tuple(param.name for param in self.params if param.required))
         object.__setattr__(self, "_by_name", {param.name: param for param in self.params})
 
     def read(self) -> dict[str, Any]:
         """The present request's values, defaults included. Raises InvalidRequest that names every wrong one."""
-        if not request.query_string:
+        if not request.query_string and not self._required:
             return self._defaults
         values = dict(self._defaults)
-        wrong: list[FieldError] = []
+        wrong = [FieldError(name, "required", "This parameter is required.") for name in self._required if name not in request.args]
         for name, texts in request.args.lists():
             param = self._by_name.get(name)
             if param is None:

@@ -32,6 +32,7 @@ LIST: Final = Query(
         Param("state", inputs.one_of({s: s for s in _STATES}), {"type": "string", "enum": _STATES}, "Only jobs in this state."),
         Param("kind", inputs.one_of({k: k for k in _KINDS}), {"type": "string", "enum": _KINDS}, "Only jobs of this kind."),
         Param("cluster_id", inputs.uuid, {"type": "string", "format": "uuid"}, "Only jobs of this cluster."),
+        Param("stack_id", inputs.uuid, {"type": "string", "format": "uuid"}, "Only jobs of this stack."),
         inputs.LIMIT,
         inputs.MARKER,
     )
@@ -69,14 +70,14 @@ class JobViews:
         """A bare array. Where there are more, the header Link has the next page's address."""
         actor = self._kit.guard.actor("jobs:list")
         asked = LIST.read()
-        where = JobFilter(asked["state"], asked["kind"], asked["cluster_id"])
+        where = JobFilter(asked["state"], asked["kind"], asked["cluster_id"], asked["stack_id"])
         page = self._kit.container.jobs.list(actor, where, limit=asked["limit"], marker=asked["marker"])
         return listing([job_json(job) for job in page.items], next_page("/jobs", asked, page.next_marker))
 
     @operation("Show a job", {200: Outcome("The job.", schemas.Job, ("Retry-After",))}, refusals=(404,), query=inputs.NOTHING)
     def get_job(self, job_id: str) -> Response:
         """`state` is queued, running, converging, succeeded, failed or cancelled; the last three are final."""
-        actor = self._kit.guard.actor("jobs:get")
+        actor = self._kit.guard.actor("jobs:get", job=job_id)
         inputs.NOTHING.read()
         jobs = self._kit.container.jobs
         job = jobs.get(actor, inputs.job_id(job_id))
@@ -97,7 +98,7 @@ class JobViews:
         """A job that waits is cancelled at once. A create that Magnum works on is undone by a delete. What Magnum can't call
         back is refused with 409.
         """
-        actor = self._kit.guard.actor("jobs:cancel")
+        actor = self._kit.guard.actor("jobs:cancel", job=job_id)
         inputs.NOTHING.read()
         container = self._kit.container
         job = container.jobs.cancel(actor, inputs.job_id(job_id)).job
@@ -124,7 +125,7 @@ class JobViews:
         """With `Accept: text/event-stream` the history is sent as it grows: an event `step` for each step, and `end` with the
         job once it has ended. A stream lasts five minutes at most; reconnecting with Last-Event-ID goes on where it stopped.
         """
-        actor = self._kit.guard.actor("jobs:get")
+        actor = self._kit.guard.actor("jobs:get", job=job_id)
         after = EVENTS.read()["after"]
         job = inputs.job_id(job_id)
         if request.accept_mimetypes.best_match(["application/json", "text/event-stream"]) == "text/event-stream":

@@ -11,7 +11,8 @@ from uuid import UUID
 from flask import Response
 from werkzeug.datastructures import Headers
 
-from shared.domain.clusters import Cluster
+from shared.domain.access import Grant
+from shared.domain.clusters import Cluster, NodeGroup
 from shared.domain.jobs import Job, JobEvent
 
 _ZERO = timedelta(0)
@@ -87,7 +88,13 @@ def cluster_json(cluster: Cluster, job: Job | None) -> dict[str, Any]:
         "managed": cluster.managed,
         "gone": cluster.gone,
         "job": job_json(job) if job else None,
-        "links": {"self": path, "status": f"{path}/status", "metrics": f"{path}/metrics", "costs": f"{path}/costs"},
+        "links": {
+            "self": path,
+            "status": f"{path}/status",
+            "metrics": f"{path}/metrics",
+            "costs": f"{path}/costs",
+            "node_groups": f"{path}/node-groups",
+        },
     }
 
 
@@ -100,10 +107,13 @@ def job_json(job: Job) -> dict[str, Any]:
         "state": job.state.value,
         "step": job.step,
         "condition": job.condition,
-        "cluster_id": str(job.cluster_id),
-        "cluster_name": job.cluster_name,
-        "params": job.params,
+        "cluster_id": str(job.cluster_id) if job.cluster_id else None,
+        "cluster_name": job.cluster_name if job.cluster_id else None,
+        "stack_id": str(job.stack_id) if job.stack_id else None,
+        "stack_name": job.cluster_name if job.stack_id else None,
+        "params": {name: value for name, value in job.params.items() if name != "before"},
         "attempts": job.attempts,
+        "after": str(job.after_id) if job.after_id else None,
         "blocked_by": str(job.blocked_by) if job.blocked_by else None,
         "created_at": rfc3339(job.created_at),
         "due_at": rfc3339(job.due_at),
@@ -118,7 +128,41 @@ def job_json(job: Job) -> dict[str, Any]:
         "error": job.error,
         "requested_by": job.requested_by,
         "request_id": job.request_id,
-        "links": {"self": path, "events": f"{path}/events", "cluster": f"/clusters/{job.cluster_id}"},
+        "links": {
+            "self": path,
+            "events": f"{path}/events",
+            "cluster": f"/clusters/{job.cluster_id}" if job.cluster_id else None,
+            "stack": f"/stacks/{job.stack_id}" if job.stack_id else None,
+        },
+    }
+
+
+def group_json(group: NodeGroup) -> dict[str, Any]:
+    """A node group as Magnum shows it."""
+    return {
+        "id": group.uuid,
+        "name": group.name,
+        "role": group.role,
+        "node_count": group.node_count,
+        "min_node_count": group.least,
+        "max_node_count": group.most,
+        "flavor_id": group.flavor,
+        "image_id": group.image,
+        "status": group.status,
+        "status_reason": group.status_reason,
+        "is_default": group.is_default,
+        "labels": group.labels,
+    }
+
+
+def grant_json(grant: Grant) -> dict[str, Any]:
+    """A grant."""
+    return {
+        "subject_type": grant.subject_type.value,
+        "subject_id": grant.subject_id,
+        "role": grant.role.value,
+        "granted_by": grant.granted_by,
+        "created_at": rfc3339(grant.created_at),
     }
 
 

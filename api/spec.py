@@ -64,6 +64,10 @@ HEADERS: Final[dict[str, dict[str, Any]]] = {
     "Retry-After": {"schema": {"type": "integer", "minimum": 1}, "description": "Seconds after which looking again makes sense."},
     "Preference-Applied": {"schema": {"type": "string"}, "description": "`wait=N`: the answer waited up to N seconds."},
     "Idempotent-Replayed": {"schema": {"type": "string"}, "description": "`true`: an earlier request made this job."},
+    "Kubeconfig-Expires-At": {
+        "schema": {"type": "string", "format": "date-time"},
+        "description": "Until when the certificate is valid.",
+    },
     "Link": {"schema": {"type": "string"}, "description": '`<...>; rel="next"` where there are more.'},
 }
 _PREFER: Final = {

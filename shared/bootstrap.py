@@ -13,6 +13,7 @@ from shared.domain.ports import Announcer, Clock, Cloud, Dispatcher
 from shared.observability.broker import BrokerProbe
 from shared.openstack.cloud import OpenStackCloud
 from shared.openstack.retry import backoff_s
+from shared.services.access import AccessService
 from shared.services.catalogs import Catalogs
 from shared.services.clusters import ClusterService
 from shared.services.converge import Converger
@@ -52,6 +53,7 @@ class Container:
     cloud: Cloud
     clusters: ClusterService
     jobs: JobService
+    access: AccessService
     health: HealthService
     metering: MeteringService
     credentials: CredentialService
@@ -117,6 +119,7 @@ def build(
         cloud=the_cloud,
         clusters=clusters,
         jobs=JobService(database, clusters, nudge=nudge),
+        access=AccessService(database, the_cloud, clusters),
         health=HealthService(
             database,
             the_cloud,

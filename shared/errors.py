@@ -5,7 +5,7 @@ it, and by ``reason`` a stable code that programs may rely on. An instance adds 
 a ``hint`` on what to do, and one :class:`FieldError` for each wrong field.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -17,6 +17,12 @@ class FieldError:
     field: str
     rule: str
     detail: str
+
+
+def as_sentence(findings: Sequence[FieldError]) -> str:
+    """How many fields are wrong, and which."""
+    names = ", ".join(dict.fromkeys(finding.field for finding in findings))
+    return f"The request has {len(findings)} wrong field{'s' if len(findings) != 1 else ''}: {names}."
 
 
 class KcloudError(Exception):

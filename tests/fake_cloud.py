@@ -152,6 +152,7 @@ class FakeCloud:
 
     def reset(self) -> None:
         """As new."""
+        self.groups: dict[str, list[str]] = {}  #: of each user
         self.allowed = {PROJECT, OTHER_PROJECT}
         self.templates: list[Template] = [a_template()]
         self.flavors: list[Flavor] = [a_flavor("cpu.large"), a_flavor("gpu.a100.large", vcpus=32, ram_mb=131072)]
@@ -186,6 +187,10 @@ class FakeCloud:
         if secret != f"secret-of-{application_credential_id}":
             raise CloudAuthFailed("The request you have made requires authentication.", upstream_status=401)
         return application_credential_id.partition("@")[2] or PROJECT
+
+    def groups_of(self, user_id: str, token: str) -> list[str]:
+        del token
+        return self.groups.get(user_id, [])
 
     def forget(self, scope: Scope) -> None:
         self.calls.append(f"forget {scope.project_id}")

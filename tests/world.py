@@ -117,8 +117,8 @@ class World:
     def empty(self) -> None:
         """Forget everything."""
         with self.engine.begin() as connection:
-            names = "clusters, jobs, job_events, idempotency_keys, scopes, credentials, usage_intervals, durations,"
-            connection.execute(text(f"TRUNCATE {names} series_state, cluster_metrics, cluster_costs"))
+            names = "clusters, stacks, jobs, job_events, idempotency_keys, scopes, credentials, usage_intervals, durations,"
+            connection.execute(text(f"TRUNCATE {names} series_state, cluster_metrics, cluster_costs, audit_events CASCADE"))
 
     # -- steps ----------------------------------------------------------------------------------------------------------
 

@@ -73,6 +73,36 @@ def delete(job_id: str, cluster: str | None = None) -> None:  # noqa: ARG001
     _run_job(job_id)
 
 
+@app.task(name="jobs.add_node_group")
+def add_node_group(job_id: str, cluster: str | None = None) -> None:  # noqa: ARG001
+    """Ask Magnum for another group of workers."""
+    _run_job(job_id)
+
+
+@app.task(name="jobs.remove_node_group")
+def remove_node_group(job_id: str, cluster: str | None = None) -> None:  # noqa: ARG001
+    """Ask Magnum to take a group of workers away."""
+    _run_job(job_id)
+
+
+@app.task(name="jobs.hibernate")
+def hibernate(job_id: str, cluster: str | None = None) -> None:  # noqa: ARG001
+    """Ask Magnum to take all workers away, a group at a time."""
+    _run_job(job_id)
+
+
+@app.task(name="jobs.wake")
+def wake(job_id: str, cluster: str | None = None) -> None:  # noqa: ARG001
+    """Ask Magnum to bring the workers back, a group at a time."""
+    _run_job(job_id)
+
+
+@app.task(name="jobs.upgrade")
+def upgrade(job_id: str, cluster: str | None = None) -> None:  # noqa: ARG001
+    """Ask Magnum to bring the cluster to another template's version."""
+    _run_job(job_id)
+
+
 @app.task(name="ticks.converge", queue=TICKS, send_events=False)
 def converge(region: str, project_id: str) -> None:
     """Look at one scope, and move its jobs."""

@@ -2,11 +2,11 @@
 
 from marshmallow import fields
 
-from api.schemas.fields import Count, Flag, Labels, RequestSchema, Strict, Text
+from api.schemas.fields import Count, Flag, Labels, Names, RequestSchema, Strict, Text
 from api.schemas.jobs import Job
 from shared.domain.clusters import MASTER_COUNT_MAX, NAME_MAX, NAME_PATTERN, NODE_COUNT_MAX, RESERVED_LABEL_PREFIX, Phase
 
-_NAME_MEANS = "Must begin with a letter and go on with letters, digits, '.', '_' or '-'."
+NAME_MEANS = "Must begin with a letter and go on with letters, digits, '.', '_' or '-'."
 LABELS_MAX = 64
 TEXT_MAX = 255
 #: A week: longer creations are not watched by anyone.
@@ -18,7 +18,7 @@ class ClusterCreate(RequestSchema):
     """A cluster to make."""
 
     name = Text(
-        most=NAME_MAX, pattern=NAME_PATTERN, means=_NAME_MEANS, required=True, metadata={"description": "Unique in the project."}
+        most=NAME_MAX, pattern=NAME_PATTERN, means=NAME_MEANS, required=True, metadata={"description": "Unique in the project."}
     )
     cluster_template_id = Text(required=True, metadata={"description": "A cluster template's id, or its name where one has it."})
     node_count = Count(
@@ -60,6 +60,12 @@ class ClusterScale(RequestSchema):
     node_count = Count(
         least=1, most=NODE_COUNT_MAX, unit="nodes", required=True, metadata={"description": "Worker nodes wanted.", "examples": [6]}
     )
+    node_group = Text(metadata={"description": "The node group's name; by default the workers' default group."})
+    nodes_to_remove = Names(
+        most=NODE_COUNT_MAX,
+        longest=TEXT_MAX,
+        metadata={"description": "Servers (ids) that should go. Refused where the cluster's driver would not heed it."},
+    )
 
 
 class ClusterLinks(Strict):
@@ -69,6 +75,7 @@ class ClusterLinks(Strict):
     status = fields.String(required=True)
     metrics = fields.String(required=True)
     costs = fields.String(required=True)
+    node_groups = fields.String(required=True)
 
 
 class Cluster(Strict):
@@ -124,8 +131,8 @@ class ScaleAccepted(Strict):
     job_id = fields.UUID(required=True)
 
 
-class DeleteAccepted(Strict):
-    """A removal that was promised."""
+class ChangeAccepted(Strict):
+    """A change that was promised."""
 
     message = fields.String(required=True)
     cluster_id = fields.UUID(required=True)

@@ -5,7 +5,7 @@ Magnum silently takes ``"3"``, ``1.5`` and ``null`` for a node count, so nothing
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
@@ -100,6 +100,47 @@ class Flag(fields.Boolean):
         del attr, data
         if type(value) is not bool:
             raise refuse("boolean", f"Must be true or false, not {name_of(value)}.")
+        return value
+
+
+class Choice(fields.String):
+    """One of a few words."""
+
+    def __init__(self, choices: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(metadata={"enum": list(choices)} | kwargs.pop("metadata", {}), **kwargs)
+        self._choices = tuple(choices)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_kwargs: Any) -> str:
+        del attr, data
+        if type(value) is not str:
+            raise refuse("string", f"Must be a string, not {name_of(value)}.")
+        if value not in self._choices:
+            raise refuse("choice", f"Must be one of: {', '.join(self._choices)}.")
+        return value
+
+
+class Names(fields.List[Any]):
+    """A list of strings, each once."""
+
+    def __init__(self, *, most: int, longest: int, **kwargs: Any) -> None:
+        metadata = {"minItems": 1, "maxItems": most, "uniqueItems": True} | kwargs.pop("metadata", {})
+        each = fields.String(metadata={"minLength": 1, "maxLength": longest, "pattern": STORABLE})
+        super().__init__(each, metadata=metadata, **kwargs)
+        self._most, self._longest = most, longest
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_kwargs: Any) -> list[Any]:
+        del attr, data
+        if type(value) is not list:
+            raise refuse("array", f"Must be an array of strings, not {name_of(value)}.")
+        if not 1 <= len(value) <= self._most:
+            raise refuse("length", f"Must have 1 to {self._most} entries; it has {len(value)}.")
+        for one in value:
+            if type(one) is not str:
+                raise refuse("string", f"Must hold strings only, not {name_of(one)}.")
+            if not 1 <= len(one) <= self._longest:
+                raise refuse("length", f"Each must have 1 to {self._longest} characters; one has {len(one)}.")
+        if len(set(value)) < len(value):
+            raise refuse("unique", "Must hold each string once only.")
         return value
 
 

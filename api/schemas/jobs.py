@@ -11,7 +11,8 @@ class JobLinks(Strict):
 
     self = fields.String(required=True)
     events = fields.String(required=True)
-    cluster = fields.String(required=True)
+    cluster = fields.String(required=True, allow_none=True)
+    stack = fields.String(required=True, allow_none=True)
 
 
 class JobFailure(Strict):
@@ -34,12 +35,17 @@ class Job(Strict):
     condition = fields.String(
         required=True, allow_none=True, metadata={"description": "While converging: progressing, slow or stalled."}
     )
-    cluster_id = fields.UUID(required=True)
+    cluster_id = fields.UUID(required=True, allow_none=True, metadata={"description": "The cluster that it works on."})
     cluster_name = fields.String(required=True, allow_none=True)
+    stack_id = fields.UUID(required=True, allow_none=True, metadata={"description": "The stack that it works on."})
+    stack_name = fields.String(required=True, allow_none=True)
     params = fields.Dict(required=True, metadata={"description": "What was asked, such as node_count."})
     attempts = fields.Integer(required=True, metadata={"description": "How often a worker has talked to the cloud for it."})
+    after = fields.UUID(
+        required=True, allow_none=True, metadata={"description": "A job of another cluster or stack that must succeed first."}
+    )
     blocked_by = fields.UUID(
-        required=True, allow_none=True, metadata={"description": "The job on the same cluster that comes first."}
+        required=True, allow_none=True, metadata={"description": "The job on the same cluster or stack that comes first."}
     )
     created_at = fields.DateTime(required=True)
     due_at = fields.DateTime(required=True, metadata={"description": "When it is next to be worked on, while queued."})

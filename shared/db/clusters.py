@@ -267,6 +267,12 @@ class ClusterRepository:
             {"id": cluster_id, "sizes": as_json(sizes)},
         )
 
+    def want_nodes(self, cluster_id: UUID, count: int) -> None:
+        """How many workers are wanted, now that a change of several groups has arrived."""
+        self._connection.execute(
+            text("UPDATE clusters SET node_count = :count, updated_at = now() WHERE id = :id"), {"id": cluster_id, "count": count}
+        )
+
     def forget_sizes(self, cluster_ids: Sequence[UUID]) -> None:
         """These are awake."""
         self._connection.execute(

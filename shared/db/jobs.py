@@ -372,6 +372,13 @@ class JobRepository:
         self.record([(job_id, "cancelled", "cancelled", {"reason": reason})])
         return job_from(row)
 
+    def set_before(self, job_id: UUID, sizes: Mapping[str, int]) -> None:
+        """What was wanted before this job was promised, now that an earlier promise is taken back."""
+        self._connection.execute(
+            text("UPDATE jobs SET params = params || jsonb_build_object('before', CAST(:sizes AS jsonb)) WHERE id = :id"),
+            {"id": job_id, "sizes": as_json(sizes)},
+        )
+
     # -- ticks --------------------------------------------------------------------------------------------------------
 
     def converging_counts(self, scope: Scope) -> tuple[dict[JobKind, int], datetime | None]:

@@ -13,7 +13,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.db.accept import Acceptor, AcceptRepository, AlreadyWritten, CreateWriter
+from shared.db.audit import AuditRepository
 from shared.db.clusters import ClusterRepository
+from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
 from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
@@ -36,6 +38,8 @@ class UnitOfWork:
         self.clusters = ClusterRepository(connection)
         self.scopes = ScopeRepository(connection)
         self.series = SeriesRepository(connection)
+        self.audit = AuditRepository(connection)
+        self.grants = GrantRepository(connection)
 
 
 class Database:

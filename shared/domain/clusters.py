@@ -15,6 +15,8 @@ NAME_MAX: Final = MAGNUM_NAME_MAX - SUFFIX_LENGTH
 #: Magnum's API knows no upper bound (it takes 2**31 nodes); one of ours keeps a slip of the finger out.
 NODE_COUNT_MAX: Final = 1000
 MASTER_COUNT_MAX: Final = 7
+#: The group of workers that every cluster has, by Magnum's name for it.
+DEFAULT_GROUP: Final = "default-worker"
 
 #: Labels that this system sets on every cluster it makes.
 LABEL_JOB: Final = "kcloud_job_id"

@@ -45,6 +45,9 @@ class Template:
     master_lb_enabled: bool = False
     image: str | None = None
     driver: str | None = None
+    image_os: str | None = None  #: the image's os_distro, by which Magnum chooses a driver where none is named
+    created_at: datetime | None = None
+    network_driver: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,13 @@ class Cloud(Protocol):
 
     def project_of(self, application_credential_id: str, secret: str) -> str:
         """The project that an application credential belongs to. Raises CloudAuthFailed where Keystone refuses it."""
+        ...
+
+    def groups_of(self, user_id: str, token: str) -> list[str]:
+        """The ids of the Keystone groups that a user is in, asked with the user's own token.
+
+        Raises CloudUnavailable where Keystone does not answer.
+        """
         ...
 
     def forget(self, scope: Scope) -> None:

@@ -2,12 +2,15 @@
 
 import threading
 import time
+from urllib.parse import quote
 
 from keystoneauth1 import exceptions as ksa
 from keystoneauth1.adapter import Adapter
+from keystoneauth1.session import Session
+from keystoneauth1.token_endpoint import Token as TokenEndpoint
 
 from shared.domain.clusters import Scope
-from shared.errors import CloudAuthFailed, CloudError
+from shared.errors import CloudAuthFailed, CloudError, CloudUnavailable
 from shared.openstack.connection import FindCredential, Sessions
 from shared.openstack.magnum import SERVICE, MagnumGateway, highest_version, supported_version
 from shared.settings import CloudSettings
@@ -60,6 +63,19 @@ class OpenStackCloud:
     def project_of(self, application_credential_id: str, secret: str) -> str:
         """The project that an application credential belongs to."""
         return self._sessions.project_of(application_credential_id, secret)
+
+    def groups_of(self, user_id: str, token: str) -> list[str]:
+        """The ids of the user's groups. Keystone lets every user list his own (identity:list_groups_for_user)."""
+        plugin = TokenEndpoint(f"{self._settings.auth_url.rstrip('/')}", token)
+        session = Session(auth=plugin, verify=self._settings.cacert or True, timeout=self._settings.timeout_s)
+        try:
+            response = session.get(f"/users/{quote(user_id, safe='')}/groups", endpoint_filter={}, connect_retries=0)
+        except (ksa.ConnectFailure, ksa.RetriableConnectionFailure, ksa.HttpServerError) as exc:
+            msg = f"Keystone does not tell the user's groups: {exc}"
+            raise CloudUnavailable(msg) from exc
+        except ksa.ClientException:
+            return []  # a token that may not ask, such as one limited by access rules, has no group's rights either
+        return [group["id"] for group in response.json().get("groups", [])]
 
     def own_scope(self) -> Scope:
         """The service's own project."""

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
-from shared.domain.clusters import Cluster, MagnumStatus, Phase, Scope, magnum_name
+from shared.db.clusters import observation
+from shared.domain.clusters import (
+    DEFAULT_GROUP,
+    Cluster,
+    MagnumStatus,
+    NodeGroup,
+    NodeGroupSpec,
+    ObservedCluster,
+    Phase,
+    Scope,
+    magnum_name,
+)
+from shared.domain.drivers import Driver, driver_for
 from shared.domain.jobs import OVERTAKEN, Job, JobKind, JobState
+from shared.domain.lifecycle import phase_of
 from shared.domain.ports import Accepted, Actor, Catalog, Clock, Cloud, ClusterFilter, Idempotency, Page, Template
 from shared.errors import (
     AlreadyExists,
@@ -21,7 +35,9 @@ from shared.errors import (
     InvalidRequest,
     NotFound,
     Unavailable,
+    as_sentence,
 )
+from shared.services.usage import usage_rows
 
 if TYPE_CHECKING:
     from shared.db.uow import Database, UnitOfWork
@@ -40,6 +56,8 @@ OPTIONS = (
     "merge_labels",
 )
 
+_MASTERS = "default-master"
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
@@ -51,7 +69,7 @@ class Deadlines:
 
     def of(self, kind: JobKind) -> timedelta:
         """For one kind."""
-        return timedelta(seconds={JobKind.CREATE: self.create, JobKind.RESIZE: self.resize, JobKind.DELETE: self.delete}[kind])
+        return timedelta(seconds={JobKind.CREATE: self.create, JobKind.DELETE: self.delete}.get(kind, self.resize))
 
 
 class ClusterService:
@@ -102,7 +120,7 @@ class ClusterService:
             self._require_free_name(actor, fields["name"])
             return None
         if findings or wrong or template is None:
-            raise InvalidRequest(_sentence([*findings, *wrong]), errors=[*findings, *wrong])
+            raise InvalidRequest(as_sentence([*findings, *wrong]), errors=[*findings, *wrong])
         cluster, job = self._new_create(actor, scope, fields, template)
         written = self._database.acceptor.create(cluster, job, idempotency)
         if not written and idempotency is not None:
@@ -181,26 +199,76 @@ class ClusterService:
         """Promise ``node_count`` workers. Waits its turn behind the cluster's unfinished jobs."""
         if findings:
             self.get(actor, cluster_ref)
-            raise InvalidRequest(_sentence(findings), errors=findings)
+            raise InvalidRequest(as_sentence(findings), errors=findings)
         self._require_credential(Scope(self._region, actor.project_id))
+        if fields.get("node_group"):
+            self._require_group(actor, cluster_ref, fields["node_group"])
         with self._database.begin() as uow:
             replay = self._recall(uow, actor, idempotency)
             if replay:
                 return replay
             cluster = self._locked(uow, actor, cluster_ref)
             self._refuse_resize(uow, cluster)
+            if fields.get("nodes_to_remove"):
+                self._require_choice(cluster)
             if validate_only:
                 return None
             count = fields["node_count"]
-            job = self._new_job(actor, cluster, JobKind.RESIZE, {"node_count": count, "from": cluster.node_count})
-            if idempotency and not uow.accept.remember(actor.project_id, idempotency, job.id):
-                raise _key_in_use()
-            uow.accept.change(job)
-            made = cluster.phase is not Phase.PENDING and cluster.phase is not Phase.PROVISIONING
-            uow.clusters.want(cluster.id, phase=Phase.UPDATING if made else cluster.phase, node_count=count)
-            return self._accepted(uow, cluster.id, job)
+            sizes = _sizes(uow, cluster)
+            params: dict[str, Any] = {"node_count": count, "from": cluster.node_count, "before": sizes}
+            name = fields.get("node_group") or DEFAULT_GROUP
+            if name != DEFAULT_GROUP:
+                params["node_group"] = name
+                uow.clusters.want_group(cluster.id, NodeGroupSpec(name, count))
+            if fields.get("nodes_to_remove"):
+                params["nodes_to_remove"] = list(fields["nodes_to_remove"])
+            total = sum((sizes | {name: count}).values())
+            return self._promise(uow, actor, cluster, JobKind.RESIZE, params, idempotency, node_count=total)
 
-    def _refuse_resize(self, uow: UnitOfWork, cluster: Cluster) -> None:
+    def _promise(
+        self,
+        uow: UnitOfWork,
+        actor: Actor,
+        cluster: Cluster,
+        kind: JobKind,
+        params: dict[str, Any],
+        idempotency: Idempotency | None,
+        *,
+        node_count: int | None = None,
+    ) -> Accepted:
+        """Write the job of a change, in a transaction that holds the cluster's row."""
+        job = self._new_job(actor, cluster, kind, params)
+        if idempotency and not uow.accept.remember(actor.project_id, idempotency, job.id):
+            raise _key_in_use()
+        uow.accept.change(job)
+        made = cluster.phase is not Phase.PENDING and cluster.phase is not Phase.PROVISIONING
+        uow.clusters.want(cluster.id, phase=Phase.UPDATING if made else cluster.phase, node_count=node_count)
+        return self._accepted(uow, cluster.id, job)
+
+    def _require_group(self, actor: Actor, cluster_ref: str, name: str) -> None:
+        """Raise NotFound unless the cluster has such a group of workers, by our rows or by Magnum's."""
+        cluster = self.get(actor, cluster_ref)
+        with self._database.single() as uow:
+            known = {DEFAULT_GROUP, *uow.clusters.groups(cluster.id)}
+        if name not in known and cluster.magnum_uuid is not None and not cluster.gone:
+            there = self._cloud.gateway(cluster.scope).node_groups(cluster.magnum_uuid)
+            known |= {group.name for group in there}
+        if name not in known:
+            raise _no_group(name, sorted(known))
+
+    def _require_choice(self, cluster: Cluster) -> None:
+        driver = self.driver_of(cluster)
+        if not driver.removes_chosen_nodes:
+            msg = f"The cluster's driver ({driver.name}) does not let one choose which nodes go: {driver.why_no_choice}."
+            raise Conflict(msg, reason="DRIVER_LACKS", hint="Leave nodes_to_remove out, or drain the nodes that should stay last.")
+
+    def driver_of(self, cluster: Cluster) -> Driver:
+        """What the cluster's Magnum driver can do, by its template's name for it or its image's operating system."""
+        catalog = self._catalogs.held(cluster.scope) or self._catalogs.get(cluster.scope)
+        template = catalog.template(cluster.template_id)
+        return driver_for(template.driver if template else None, template.image_os if template else None)
+
+    def _refuse_resize(self, uow: UnitOfWork, cluster: Cluster, *, kind: JobKind = JobKind.RESIZE) -> None:
         active = uow.jobs.active_of(cluster.id)
         if any(job.kind is JobKind.DELETE for job in active) or cluster.phase is Phase.DELETING:
             msg = f"Cluster {cluster.name!r} is being deleted."
@@ -211,6 +279,199 @@ class ClusterService:
         if MagnumStatus.parse(cluster.status) is MagnumStatus.CREATE_FAILED and not active:
             msg = f"The creation of cluster {cluster.name!r} failed, and Magnum does not resize such a cluster."
             raise Conflict(msg, reason="CREATE_FAILED", hint="Delete it and create it again.")
+        asleep = cluster.hibernated_sizes is not None
+        for job in active:
+            asleep = {JobKind.HIBERNATE: True, JobKind.WAKE: False}.get(job.kind, asleep)
+        if kind is JobKind.WAKE and not asleep:
+            msg = f"Cluster {cluster.name!r} is not hibernated."
+            raise Conflict(msg, reason="NOT_HIBERNATED")
+        if kind is not JobKind.WAKE and asleep:
+            msg = f"Cluster {cluster.name!r} is hibernated, or about to be."
+            raise Conflict(msg, reason="HIBERNATED", hint=f"Wake it first: POST /clusters/{cluster.id}/wake.")
+
+    # -- other changes --------------------------------------------------------------------------------------------
+
+    def _change(
+        self,
+        actor: Actor,
+        cluster_ref: str,
+        kind: JobKind,
+        fill: Callable[[UnitOfWork, Cluster], tuple[dict[str, Any], int | None]],
+        *,
+        findings: Sequence[FieldError] = (),
+        idempotency: Idempotency | None = None,
+        validate_only: bool = False,
+    ) -> Accepted | None:
+        """Promise a change. ``fill`` looks at the cluster's row, may refuse, and gives the job's parameters and the new total."""
+        if findings:
+            self.get(actor, cluster_ref)
+            raise InvalidRequest(as_sentence(findings), errors=findings)
+        self._require_credential(Scope(self._region, actor.project_id))
+        with contextlib.suppress(_OnlyValidated), self._database.begin() as uow:
+            replay = self._recall(uow, actor, idempotency)
+            if replay:
+                return replay
+            cluster = self._locked(uow, actor, cluster_ref)
+            self._refuse_resize(uow, cluster, kind=kind)
+            params, total = fill(uow, cluster)
+            if validate_only:
+                raise _OnlyValidated
+            return self._promise(uow, actor, cluster, kind, params, idempotency, node_count=total)
+        return None
+
+    def request_node_group(self, actor: Actor, cluster_ref: str, fields: Mapping[str, Any], **how: Any) -> Accepted | None:
+        """Promise one more group of workers."""
+        catalog = self._catalogs.get(Scope(self._region, actor.project_id))
+        findings = list(how.pop("findings", ()))
+        flavor = fields.get("flavor_id")
+        if flavor and catalog.flavor(flavor) is None:
+            findings.append(FieldError("flavor_id", "exists", f"The project has no flavor {flavor!r}."))
+        least, most = fields.get("min_node_count"), fields.get("max_node_count")
+        count = fields.get("node_count", 1)
+        if most is not None and most < max(least or 0, count):
+            words = "It must be at least node_count and min_node_count."
+            findings.append(FieldError("max_node_count", "range", words))
+        if least is not None and least > count:
+            findings.append(FieldError("min_node_count", "range", "It must be at most node_count."))
+
+        def fill(uow: UnitOfWork, cluster: Cluster) -> tuple[dict[str, Any], int]:
+            spec = NodeGroupSpec(
+                name=fields["name"],
+                node_count=count,
+                flavor=flavor,
+                role=fields.get("role", "worker"),
+                least=least,
+                most=most,
+                labels=dict(fields.get("labels") or {}),
+            )
+            sizes = _sizes(uow, cluster)
+            if spec.name in sizes or spec.name == _MASTERS:
+                words = f"The cluster has a node group {spec.name!r} already."
+                raise AlreadyExists(words, errors=[FieldError("name", "unique", words)])
+            uow.clusters.want_group(cluster.id, spec)
+            return {"spec": asdict(spec), "node_group": spec.name, "before": sizes}, cluster.node_count + count
+
+        return self._change(actor, cluster_ref, JobKind.ADD_NODE_GROUP, fill, findings=findings, **how)
+
+    def request_remove_group(self, actor: Actor, cluster_ref: str, name: str, **how: Any) -> Accepted | None:
+        """Promise that a group of workers goes."""
+        self._require_group(actor, cluster_ref, name)
+
+        def fill(uow: UnitOfWork, cluster: Cluster) -> tuple[dict[str, Any], int]:
+            if name in {DEFAULT_GROUP, _MASTERS}:
+                msg = f"{name} is a default group, which Magnum removes only with the cluster."
+                raise Conflict(msg, reason="DEFAULT_NODE_GROUP", hint="Scale it to what you need, or delete the cluster.")
+            sizes = _sizes(uow, cluster)
+            if name in sizes:  # its row stays until it is gone
+                uow.clusters.want_group(cluster.id, NodeGroupSpec(name, 0))
+            return {"node_group": name, "before": sizes}, cluster.node_count - sizes.get(name, 0)
+
+        return self._change(actor, cluster_ref, JobKind.REMOVE_NODE_GROUP, fill, **how)
+
+    def request_hibernate(self, actor: Actor, cluster_ref: str, **how: Any) -> Accepted | None:
+        """Promise that all workers go, and that their numbers are remembered."""
+        return self._change(actor, cluster_ref, JobKind.HIBERNATE, self._floor, **how)
+
+    def _floor(self, _uow: UnitOfWork, cluster: Cluster) -> tuple[dict[str, Any], None]:
+        driver = self.driver_of(cluster)
+        return {"floor": driver.least_workers}, None
+
+    def request_wake(self, actor: Actor, cluster_ref: str, **how: Any) -> Accepted | None:
+        """Promise that the workers come back."""
+        return self._change(actor, cluster_ref, JobKind.WAKE, lambda _uow, _cluster: ({}, None), **how)
+
+    def request_upgrade(self, actor: Actor, cluster_ref: str, fields: Mapping[str, Any], **how: Any) -> Accepted | None:
+        """Promise another template's version of Kubernetes."""
+        scope = Scope(self._region, actor.project_id)
+        catalog = self._catalogs.get(scope)
+        findings = list(how.pop("findings", ()))
+        ref = fields.get("cluster_template_id")
+        template = catalog.template(ref) if ref else None
+        if ref and template is None:
+            catalog = self._catalogs.after_miss(scope)
+            template = catalog.template(ref)
+        if ref and template is None:
+            findings.append(FieldError("cluster_template_id", "exists", _unknown_template(catalog, ref)))
+
+        def fill(_uow: UnitOfWork, _cluster: Cluster) -> tuple[dict[str, Any], None]:
+            if template is None:  # a finding, which was raised before
+                msg = "There is no such template."
+                raise InvalidRequest(msg)
+            params = {
+                "template_id": template.uuid,
+                "template_name": template.name,
+                "max_batch_size": fields.get("max_batch_size", 1),
+            }
+            return params | ({"node_group": fields["node_group"]} if fields.get("node_group") else {}), None
+
+        return self._change(actor, cluster_ref, JobKind.UPGRADE, fill, findings=findings, **how)
+
+    # -- what only Magnum knows -----------------------------------------------------------------------------------
+
+    def node_groups(self, actor: Actor, cluster_ref: str) -> list[NodeGroup]:
+        """The cluster's node groups as Magnum shows them now."""
+        cluster = self.made(actor, cluster_ref)
+        return self._cloud.gateway(cluster.scope).node_groups(str(cluster.magnum_uuid), detailed=True)
+
+    def node_group(self, actor: Actor, cluster_ref: str, ref: str) -> NodeGroup:
+        """One of them, by name or uuid."""
+        groups = self.node_groups(actor, cluster_ref)
+        found = next((group for group in groups if ref in (group.name, group.uuid)), None)
+        if found is None:
+            raise _no_group(ref, [group.name for group in groups])
+        return found
+
+    def made(self, actor: Actor, cluster_ref: str) -> Cluster:
+        """A cluster that Magnum has. Raises Conflict where it has not."""
+        cluster = self.get(actor, cluster_ref)
+        if cluster.magnum_uuid is None or cluster.gone:
+            msg = f"Cluster {cluster.name!r} is not in Magnum: it is {cluster.phase.value}."
+            raise Conflict(msg, reason=cluster.reason or "CLUSTER_NOT_MADE", hint="Follow its job, then ask again.")
+        return cluster
+
+    def import_cluster(self, actor: Actor, uuid: str, *, name: str | None) -> Cluster:
+        """Take over a cluster that was made elsewhere: from now on it is this service's to change.
+
+        Raises InvalidRequest where Magnum shows the project no such cluster, AlreadyExists where its name is taken here, Conflict
+        where it is this service's already.
+        """
+        scope = Scope(self._region, actor.project_id)
+        self._require_credential(scope)
+        gateway = self._cloud.gateway(scope)
+        observed = gateway.get(uuid)
+        if observed is None:
+            words = f"Magnum shows the project no cluster {uuid!r}."
+            raise InvalidRequest(words, errors=[FieldError("magnum_uuid", "exists", words)])
+        added = [group for group in gateway.node_groups(uuid, detailed=True) if not (group.is_master or group.is_default)]
+        now = self._clock.now()
+        with self._database.begin() as uow:
+            uow.scopes.ensure(scope)
+            row = uow.clusters.by_uuids(scope.region, [uuid]).get(uuid)
+            if row is not None and row.managed and row.deleted_at is None:
+                msg = f"Cluster {row.name!r} is managed by this service already."
+                raise Conflict(msg, reason="ALREADY_MANAGED")
+            if row is None:
+                row = cluster_row(scope, observed, now)
+                if not uow.clusters.add_found(row):
+                    msg = "The cluster is being noticed by the inventory at this moment."
+                    raise Unavailable(msg, reason="CLUSTER_BEING_WRITTEN", retry_after_s=1)
+            uow.clusters.manage(row.id, name=name or observed.name, by=actor.user_id)
+            verdict = phase_of(observed, None)
+            uow.clusters.observe([observation(row, observed, now, verdict, arrived=True)])
+            for group in added:
+                uow.clusters.want_group(
+                    row.id,
+                    NodeGroupSpec(
+                        group.name, group.node_count, group.flavor, group.image, group.role, group.least, group.most, group.labels
+                    ),
+                )
+            uow.series.usage(usage_rows(row, observed, now))
+            uow.audit.record(actor, "clusters:import", row.id, {"magnum_uuid": uuid})
+            made = uow.clusters.by_id(row.id)
+        if made is None:  # written in that very transaction
+            msg = "The cluster was removed while it was taken over."
+            raise Unavailable(msg)
+        return made
 
     # -- delete ---------------------------------------------------------------------------------------------------
 
@@ -366,6 +627,44 @@ class ClusterService:
         return accepted
 
 
+class _OnlyValidated(Exception):
+    """The request would have been accepted."""
+
+
+def _sizes(uow: UnitOfWork, cluster: Cluster) -> dict[str, int]:
+    """How many workers are wanted of each group."""
+    groups = uow.clusters.groups(cluster.id)
+    return {DEFAULT_GROUP: cluster.node_count - sum(groups.values()), **groups}
+
+
+def _no_group(name: str, known: Sequence[str]) -> NotFound:
+    return NotFound(f"The cluster has no node group {name[:100]!r}. It has: {', '.join(known)}.", reason="NODE_GROUP_NOT_FOUND")
+
+
+def cluster_row(scope: Scope, item: ObservedCluster, now: datetime) -> Cluster:
+    """A row for a cluster that was found in Magnum, made by others as far as is known."""
+    return Cluster(
+        id=uuid4(),
+        project_id=scope.project_id,
+        region=scope.region,
+        name=item.name,
+        magnum_name=item.name,
+        magnum_uuid=item.uuid,
+        managed=False,
+        template_id=item.template_id or "",
+        node_count=item.node_count,
+        master_count=item.master_count,
+        keypair=item.keypair,
+        flavor=item.flavor,
+        master_flavor=item.master_flavor,
+        labels=item.labels,
+        phase=Phase.READY,
+        created_at=now,
+        updated_at=now,
+        created_by=None,
+    )
+
+
 def as_marker(marker: str | None) -> UUID | None:
     """A page's marker as an id. Raises InvalidRequest that names it."""
     if not marker:
@@ -399,11 +698,6 @@ def _unknown_template(catalog: Catalog, ref: str) -> str:
         return f"{len(same)} templates are named {ref!r}; use the id of one of them."
     known = ", ".join(sorted(template.name for template in catalog.templates)[:10]) or "none"
     return f"The project has no cluster template {ref!r}. It has: {known}."
-
-
-def _sentence(findings: Sequence[FieldError]) -> str:
-    names = ", ".join(dict.fromkeys(finding.field for finding in findings))
-    return f"The request has {len(findings)} wrong field{'s' if len(findings) != 1 else ''}: {names}."
 
 
 def _status(cluster: Cluster, job: Job | None, active: Sequence[Job], expected: tuple[float, float, int] | None) -> dict[str, Any]:

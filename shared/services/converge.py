@@ -22,7 +22,7 @@ from shared.errors import CloudError, LeaseLost
 from shared.observability.logging import get_logger
 from shared.observability.metrics import JOBS_FINISHED, TICK_SECONDS
 from shared.services.looking import Gap, Seen, Sight, Watcher, back_to
-from shared.services.sizing import after_success
+from shared.services.sizing import after_end
 from shared.services.usage import usage_rows
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ class Converger:
             done = [job for job in moved if job.state is JobState.SUCCEEDED]
             uow.series.record_durations([job.id for job in done])
             _end_clusters(uow.clusters, moved, ended)
-            after_success(uow, done)
+            after_end(uow, [job for job in moved if job.is_terminal])
             deleted = [job.of_cluster for job in done if job.kind is JobKind.DELETE]
             uow.clusters.mark_deleted(deleted)
             uow.series.close_usage([*deleted, *_vanished(moved)])

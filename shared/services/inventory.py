@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 from shared.db.clusters import observation
-from shared.domain.clusters import LABEL_CLUSTER, LABEL_JOB, Cluster, ObservedCluster, Phase, Scope
+from shared.domain.clusters import LABEL_CLUSTER, LABEL_JOB, Cluster, ObservedCluster, Scope
 from shared.domain.jobs import JobState
 from shared.domain.lifecycle import phase_of
 from shared.domain.ports import Actor
 from shared.errors import CloudBeingWritten, CloudError, CloudNotFound, LeaseLost
 from shared.observability.logging import get_logger
+from shared.services.clusters import cluster_row
 from shared.services.usage import usage_rows
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ class Inventory:
             self._stray(uow, scope, item, origin, piece)
             return
         phase, reason, detail = phase_of(item, None)
-        row = replace(_row_for(scope, item, self._clock.now()), phase=phase, reason=reason, reason_detail=detail)
+        row = replace(cluster_row(scope, item, self._clock.now()), phase=phase, reason=reason, reason_detail=detail)
         if uow.clusters.add_found(row):
             piece.found += 1
             uow.clusters.observe([observation(row, item, self._clock.now(), (phase, reason, detail), arrived=True)])
@@ -164,7 +165,7 @@ class Inventory:
             uow.clusters.revive(origin.id)
             row = uow.clusters.by_id(origin.id, lock=True) or origin
         else:
-            row = replace(_row_for(scope, item, self._clock.now()), managed=True, name=item.name)
+            row = replace(cluster_row(scope, item, self._clock.now()), managed=True, name=item.name)
             if not uow.clusters.add_found(row):
                 return
             uow.clusters.seen(row.id, item.raw_status)
@@ -203,29 +204,6 @@ class Inventory:
             uow.clusters.mark_gone(vanished)
             uow.series.close_usage(vanished)
         piece.gone += len(vanished)
-
-
-def _row_for(scope: Scope, item: ObservedCluster, now: datetime) -> Cluster:
-    return Cluster(
-        id=uuid4(),
-        project_id=scope.project_id,
-        region=scope.region,
-        name=item.name,
-        magnum_name=item.name,
-        magnum_uuid=item.uuid,
-        managed=False,
-        template_id=item.template_id or "",
-        node_count=item.node_count,
-        master_count=item.master_count,
-        keypair=item.keypair,
-        flavor=item.flavor,
-        master_flavor=item.master_flavor,
-        labels=item.labels,
-        phase=Phase.READY,
-        created_at=now,
-        updated_at=now,
-        created_by=None,
-    )
 
 
 def _as_uuid(words: str | None) -> UUID | None:

@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.domain.clusters import Cluster, Phase
-from shared.domain.jobs import Job, JobEvent, JobKind, JobState
+from shared.domain.jobs import SIZING, Job, JobEvent, JobKind, JobState
 from shared.domain.ports import Accepted, Actor, JobFilter, Page
 from shared.errors import Conflict, FieldError, InvalidRequest, NotFound
 from shared.services.clusters import ClusterService, as_marker
+from shared.services.sizing import take_back
 
 if TYPE_CHECKING:
     from shared.db.uow import Database, UnitOfWork
 
 #: Seconds that a job of each kind takes where nothing was recorded yet (FACTS.md, B10: "5-10 minutes" is the usual answer).
-_USUAL_S = {JobKind.CREATE: 300.0, JobKind.RESIZE: 180.0, JobKind.DELETE: 120.0}
+_USUAL_S = {JobKind.CREATE: 300.0, JobKind.DELETE: 120.0, JobKind.UPGRADE: 900.0}
+_USUAL_OF_CHANGE_S = 180.0
 _POLL_S = (0.05, 0.5)
 
 
@@ -62,7 +64,7 @@ class JobService:
         if held is None or held[1] < time.monotonic():
             with self._database.single() as uow:
                 known = uow.series.expected_any_s(job.region, job.kind.value)
-            held = (known if known is not None else _USUAL_S[job.kind], time.monotonic() + 60.0)
+            held = (known if known is not None else _USUAL_S.get(job.kind, _USUAL_OF_CHANGE_S), time.monotonic() + 60.0)
             self._expected[(job.region, job.kind)] = held
         return int(min(max(held[0] / 10, 1), 30))
 
@@ -97,10 +99,10 @@ class JobService:
         if job.kind is JobKind.CREATE:
             uow.clusters.never_made(cluster.id, "CANCELLED", "The creation was cancelled before Magnum was asked.")
             return
-        others = [other for other in uow.jobs.active_of(cluster.id) if other.kind is JobKind.RESIZE]
-        wanted = others[-1].params["node_count"] if others else job.params.get("from", cluster.node_count)
+        wanted = take_back(uow, cluster, job) if job.kind in SIZING else None
+        rest = Phase.HIBERNATED if cluster.hibernated_sizes is not None else Phase.READY
         idle = not uow.jobs.active_of(cluster.id)
-        uow.clusters.want(cluster.id, phase=Phase.READY if idle else cluster.phase, node_count=wanted)
+        uow.clusters.want(cluster.id, phase=rest if idle else cluster.phase, node_count=wanted)
 
     def list(self, actor: Actor, where: JobFilter, *, limit: int, marker: str | None) -> Page[Job]:
         """The project's jobs, newest first, after ``marker``."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from shared.domain.ports import Announcer, Dispatcher
 from shared.errors import Unavailable
 from shared.observability.logging import get_logger
+from shared.services.sizing import after_end
 
 if TYPE_CHECKING:
     from shared.db.uow import Database
@@ -49,6 +50,7 @@ class Relay:
             for job in lost:
                 if job.is_terminal:
                     uow.clusters.job_failed(job)
+                    after_end(uow, [job])
         with self._database.begin() as uow:
             jobs = uow.jobs.take_due(limit=room, again_after_s=engine.redispatch_s) if room else []
             ticks = uow.scopes.take_due(again_after_s=engine.redispatch_s)

@@ -27,7 +27,7 @@ from shared.domain.ports import Announcer, Clock, Cloud, CloudGateway
 from shared.domain.reasons import classify
 from shared.errors import CloudBeingWritten, CloudError, CloudRejected, CloudThrottled, CloudTimeout, LeaseLost
 from shared.observability.logging import get_logger
-from shared.services.sizing import Call, after_success, next_call
+from shared.services.sizing import Call, after_end, next_call
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -198,7 +198,7 @@ class Runner:
             result = {"node_count": call.params["target_total"], "changed": False}
             after = uow.jobs.finish(job, JobState.SUCCEEDED, result=result)
             uow.jobs.record([(job.id, "succeeded", "succeeded", {"changed": False})])
-            after_success(uow, [after])
+            after_end(uow, [after])
             uow.clusters.set_phase(cluster.id, Phase.HIBERNATED if job.kind is JobKind.HIBERNATE else Phase.READY)
         return after
 
@@ -268,6 +268,7 @@ class Runner:
             with self._database.begin() as uow:
                 after = uow.jobs.finish(job, JobState.FAILED, error=error)
                 uow.jobs.record([(job.id, "failed", "failed", error)])
+                after_end(uow, [after])
             return after
         with self._database.begin() as uow:
             waited_for = uow.jobs.last_wait(job.id)
@@ -287,6 +288,7 @@ class Runner:
             uow.clusters.by_id(cluster.id, lock=True)
             after = uow.jobs.finish(job, JobState.FAILED, error=error.as_dict())
             uow.jobs.record([(job.id, "failed", "failed", error.as_dict())])
+            after_end(uow, [after])
             if touch_phase:
                 uow.clusters.set_phase(cluster.id, Phase.FAILED, error.reason, error.detail)
         log.info("job.failed", job_id=str(job.id), kind=job.kind.value, reason=error.reason)

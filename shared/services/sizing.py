@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from shared.domain.clusters import NodeGroup, NodeGroupSpec
-from shared.domain.jobs import Job, JobError, JobKind
+from shared.domain.clusters import DEFAULT_GROUP, Cluster, NodeGroup, NodeGroupSpec
+from shared.domain.jobs import SIZING, Job, JobError, JobKind, JobState
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +53,8 @@ def next_call(job: Job, groups: Sequence[NodeGroup], *, remembered: dict[str, in
             return _remove(job, workers, total)
         case JobKind.HIBERNATE:
             sizes = remembered or {group.name: group.node_count for group in workers}
-            floors = {group.name: group.least for group in workers}
+            least = int(job.params.get("floor", 0))
+            floors = {group.name: max(group.least, least) for group in workers}
             return _towards(job, workers, floors, sizes=sizes)
         case JobKind.WAKE:
             return _towards(job, workers, remembered or {}, sizes=None)
@@ -110,13 +111,55 @@ def _no_group(name: str, workers: Sequence[NodeGroup]) -> JobError:
     return JobError("NODE_GROUP_NOT_FOUND", f"The cluster has no node group {name!r}. It has: {known}.")
 
 
-def after_success(uow: UnitOfWork, done: Sequence[Job]) -> None:
-    """What a job that has arrived leaves in its cluster's rows."""
-    awake = [job.of_cluster for job in done if job.kind is JobKind.WAKE]
+def wanted_after(job: Job, sizes: dict[str, int]) -> dict[str, int]:
+    """The workers wanted of each group once ``job`` is promised on top of ``sizes``."""
+    name = job.params.get("node_group") or DEFAULT_GROUP
+    match job.kind:
+        case JobKind.RESIZE:
+            return sizes | {name: int(job.params["node_count"])}
+        case JobKind.ADD_NODE_GROUP:
+            return sizes | {name: int(job.params["spec"]["node_count"])}
+        case JobKind.REMOVE_NODE_GROUP:
+            return sizes | {name: 0} if name in sizes else sizes
+        case _:
+            return sizes
+
+
+def take_back(uow: UnitOfWork, cluster: Cluster, job: Job) -> int:
+    """Undo what ``job``, which will not happen, promised; promises made after it stand. The workers now wanted in all."""
+    sizes: dict[str, int] = job.params.get("before", {DEFAULT_GROUP: cluster.node_count})
+    for later in uow.jobs.active_of(cluster.id):
+        if later.seq > job.seq and later.kind in SIZING:
+            uow.jobs.set_before(later.id, sizes)
+            sizes = wanted_after(later, sizes)
+    groups = uow.clusters.groups(cluster.id)
+    for name, count in sizes.items():
+        if name != DEFAULT_GROUP and name in groups and groups[name] != count:
+            uow.clusters.want_group(cluster.id, NodeGroupSpec(name, count))
+    for name in groups.keys() - sizes.keys():
+        uow.clusters.drop_group(cluster.id, name)
+    return sum(sizes.values())
+
+
+def after_end(uow: UnitOfWork, ended: Sequence[Job]) -> None:
+    """What jobs that have ended leave in their clusters' rows."""
+    awake = [job for job in ended if job.kind is JobKind.WAKE and job.state is JobState.SUCCEEDED]
     if awake:
-        uow.clusters.forget_sizes(awake)
-    for job in done:
-        if job.kind is JobKind.REMOVE_NODE_GROUP:
-            uow.clusters.drop_group(job.of_cluster, job.params["node_group"])
-        elif job.kind is JobKind.UPGRADE:
-            uow.clusters.set_template(job.of_cluster, job.params["template_id"], job.params.get("template_name"))
+        uow.clusters.forget_sizes([job.of_cluster for job in awake])
+    for job in ended:
+        if job.state is JobState.SUCCEEDED:
+            _arrived(uow, job)
+        elif job.kind in {JobKind.ADD_NODE_GROUP, JobKind.REMOVE_NODE_GROUP}:
+            # A group that Magnum made and calls failed still shows in the list of groups, and can be removed.
+            cluster = uow.clusters.by_id(job.of_cluster)
+            if cluster is not None:
+                uow.clusters.want_nodes(cluster.id, take_back(uow, cluster, job))
+
+
+def _arrived(uow: UnitOfWork, job: Job) -> None:
+    if job.kind in {JobKind.WAKE, JobKind.HIBERNATE}:
+        uow.clusters.want_nodes(job.of_cluster, int(job.params.get("target_total", 0)))
+    elif job.kind is JobKind.REMOVE_NODE_GROUP:
+        uow.clusters.drop_group(job.of_cluster, job.params["node_group"])
+    elif job.kind is JobKind.UPGRADE:
+        uow.clusters.set_template(job.of_cluster, job.params["template_id"], job.params.get("template_name"))

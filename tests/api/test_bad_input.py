@@ -174,7 +174,7 @@ def test_a_misspelt_validate_only_creates_nothing(world: World, member: Caller) 
     assert world.counts() == (0, 0, 0)
 
 
-@pytest.mark.parametrize("query", ["state=done", "kind=upgrade", "cluster_id=x", "limit=0", "marker=y"])
+@pytest.mark.parametrize("query", ["state=done", "kind=rename", "cluster_id=x", "limit=0", "marker=y"])
 def test_a_wrong_query_parameter_of_jobs_is_named(reader: Caller, query: str) -> None:
     found = problem(reader("GET", f"/jobs?{query}"), 422)
     assert [error["field"] for error in found["errors"]] == [query.split("=", maxsplit=1)[0]]

@@ -254,8 +254,14 @@ def _all_end(system: Parts, accepted: dict[str, str], story: str) -> None:
     try:
         system.until(unfinished, SETTLE_S, "every job has ended")
     except NotInTime:
-        stuck = system.rows("SELECT id, kind, state, step, attempts, error FROM jobs WHERE finished_at IS NULL LIMIT 5")
-        pytest.fail(f"jobs did not end: {stuck}; {story}")
+        stuck = system.rows(
+            "SELECT j.id, j.kind, j.state, j.step, j.attempts, j.resubmits, j.look_at, j.baseline, j.params, c.status, c.status_reason,"
+            " c.observed_node_count, (SELECT jsonb_agg(jsonb_build_array(e.at, e.step) ORDER BY e.seq) FROM job_events e"
+            " WHERE e.job_id = j.id) AS history FROM jobs j LEFT JOIN clusters c ON c.id = j.cluster_id"
+            " WHERE j.finished_at IS NULL ORDER BY j.seq LIMIT 5"
+        )
+        scopes = system.rows("SELECT *, now() AS now FROM scopes")
+        pytest.fail(f"jobs did not end: {stuck}; scopes: {scopes}; {story}")
     known = {str(row["id"]) for row in system.rows("SELECT id FROM jobs")}
     lost = set(accepted) - known
     assert not lost, f"accepted and lost: {lost}; {story}"
