@@ -53,6 +53,7 @@ class Container:
     cloud: Cloud
     clusters: ClusterService
     jobs: JobService
+    catalogs: Catalogs
     access: AccessService
     health: HealthService
     metering: MeteringService
@@ -119,6 +120,7 @@ def build(
         cloud=the_cloud,
         clusters=clusters,
         jobs=JobService(database, clusters, nudge=nudge),
+        catalogs=catalogs,
         access=AccessService(database, the_cloud, clusters),
         health=HealthService(
             database,

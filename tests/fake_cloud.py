@@ -9,10 +9,10 @@ import itertools
 import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID, uuid4, uuid5
 
 import requests
@@ -87,6 +87,8 @@ class FakeCluster:
     api_address: str | None = None
     faults: dict[str, str] = field(default_factory=dict)
     added: dict[str, NodeGroupSpec] = field(default_factory=dict)  #: groups besides the default one
+
+    removed: list[str] = field(default_factory=list)  #: nodes that callers chose to go
 
     def node_groups(self) -> list[NodeGroup]:
         """As Magnum shows them, the default group first and the masters last."""
@@ -213,6 +215,30 @@ class FakeCloud:
         """Somebody removes a cluster behind everybody's back."""
         self.clusters.pop(uuid, None)
 
+    def put_foreign(self, uuid: str, name: str, project_id: str = PROJECT, **changes: Any) -> FakeCluster:
+        """A cluster that somebody made without this service, complete."""
+        now = self.clock.now().replace(microsecond=0)
+        made = FakeCluster(
+            uuid=uuid,
+            number=len(self.clusters) + 1,
+            name=name,
+            project_id=project_id,
+            labels={},
+            template=self.templates[0],
+            groups={"default-worker": 2},
+            masters=1,
+            keypair=None,
+            flavor="cpu.large",
+            master_flavor="cpu.large",
+            created_at=now,
+            whole_at=now,
+            status="CREATE_COMPLETE",
+            updated_at=now,
+            api_address="https://10.9.9.9:6443",
+        )
+        self.clusters[uuid] = replace(made, **changes)
+        return self.clusters[uuid]
+
     def settle(self) -> None:
         """Whatever is under way ends at the next call."""
         for cluster in self.clusters.values():
@@ -335,8 +361,8 @@ class FakeGateway:
         return self._writing("create", lambda drop: self._create(spec, drop=drop))
 
     def resize(self, uuid: str, node_count: int, *, node_group: str | None = None, remove: Sequence[str] = ()) -> None:
-        del remove  # which nodes go shows in no count
         self._writing("resize", lambda drop: self._resize(uuid, node_count, node_group, drop=drop))
+        self._cloud.clusters[uuid].removed += remove
 
     def add_node_group(self, uuid: str, spec: NodeGroupSpec) -> str:
         return self._writing("add_node_group", lambda drop: self._add_group(uuid, spec, drop=drop))

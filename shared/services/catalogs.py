@@ -42,6 +42,10 @@ class Catalogs:
         """What is remembered, without asking anyone."""
         return self._held.get(scope)
 
+    def forget(self) -> None:
+        """Read every catalog anew at the next question."""
+        self._held.clear()
+
     def _read(self, scope: Scope, held: Catalog | None, old: timedelta) -> Catalog:
         with self._guard:
             lock = self._locks.setdefault(scope, threading.Lock())

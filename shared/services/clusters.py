@@ -264,7 +264,7 @@ class ClusterService:
 
     def driver_of(self, cluster: Cluster) -> Driver:
         """What the cluster's Magnum driver can do, by its template's name for it or its image's operating system."""
-        catalog = self._catalogs.held(cluster.scope) or self._catalogs.get(cluster.scope)
+        catalog = self._catalogs.get(cluster.scope)
         template = catalog.template(cluster.template_id)
         return driver_for(template.driver if template else None, template.image_os if template else None)
 

@@ -34,9 +34,10 @@ def world(_wired: tuple[Container, FakeCloud, Flask, Tokens]) -> World:
         connection.execute(
             text("TRUNCATE clusters, jobs, job_events, idempotency_keys, usage_intervals, scopes, credentials CASCADE")
         )
-    cloud.clusters.clear()
-    cloud.faults.clear()
+        connection.execute(text("TRUNCATE audit_events"))
+    cloud.reset()
     cloud.lag_s = cloud.writing_s = 0.0
+    container.catalogs.forget()
     return World(container, cloud, app, tokens)
 
 

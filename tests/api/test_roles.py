@@ -1,76 +1,148 @@
 """Who may do what: every operation by every role, and by those without a token."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.test import TestResponse
 
+from api.app import describe
 from api.policy import RULES, Policy
+from api.spec import document_of
+from shared.domain.access import LEAST
 from shared.errors import ConfigurationError
-from tests.api.harness import World, a_body, problem
-from tests.builders import PROJECT
+from tests.api.harness import Caller, World, a_body, problem
+from tests.builders import OTHER_PROJECT, PROJECT, TEMPLATE_NAME
 
 _CREDENTIAL = {"application_credential_id": "ac1", "secret": "secret-of-ac1"}
+_GROUP = {"name": "gpu-pool", "flavor_id": "gpu.a100.large"}
+_GRANT = {"subject_type": "user", "subject_id": "someone", "role": "viewer"}
+_DOCS = Path(__file__).resolve().parents[2] / "docs"
+_ROLES = ["reader", "member", "admin"]
+_GRANTS = ["viewer", "operator", "owner"]
+_GUEST = "0f0e0d0c0b0a09080706050403020100"
+_UUID = "6f2f2c9e-3a0e-4c58-9d7e-0e0a4d8f9b11"
 
-Operation = tuple[str, str, Any, set[str]]
-
-
-def _name(operation: Operation) -> str:
-    return f"{operation[0]} {operation[1]}"
-
-
-#: method, path, body, and the roles that it is open to; {id} and {job} are filled in.
-OPERATIONS: list[Operation] = [
-    ("POST", "/clusters", a_body("another"), {"member", "admin"}),
-    ("GET", "/clusters", None, {"reader", "member", "admin"}),
-    ("GET", "/clusters/{id}", None, {"reader", "member", "admin"}),
-    ("GET", "/clusters/{id}/status", None, {"reader", "member", "admin"}),
-    ("GET", "/clusters/{id}/metrics", None, {"reader", "member", "admin"}),
-    ("GET", "/clusters/{id}/costs", None, {"reader", "member", "admin"}),
-    ("PUT", "/clusters/{id}/scale", {"node_count": 2}, {"member", "admin"}),
-    ("DELETE", "/clusters/{id}", None, {"member", "admin"}),
-    ("GET", "/jobs", None, {"reader", "member", "admin"}),
-    ("GET", "/jobs/{job}", None, {"reader", "member", "admin"}),
-    ("GET", "/jobs/{job}/events", None, {"reader", "member", "admin"}),
-    ("DELETE", "/jobs/{job}", None, {"member", "admin"}),
-    ("PUT", "/credentials", _CREDENTIAL, {"admin"}),
-    ("GET", "/credentials", None, {"admin"}),
-    ("DELETE", "/credentials", None, {"admin"}),
-    ("GET", "/metrics", None, {"reader", "member", "admin"}),
-]
-OPEN = ["/", "/health", "/ready", "/openapi.json", "/docs", "/problems/conflict"]
+#: What the operations that take a body are sent.
+_BODIES: dict[str, Any] = {
+    "POST /clusters": a_body("another"),
+    "POST /clusters/import": {"magnum_uuid": _UUID},
+    "PUT /clusters/{cluster_id}/scale": {"node_count": 2},
+    "POST /clusters/{cluster_id}/node-groups": _GROUP,
+    "PUT /clusters/{cluster_id}/node-groups/{node_group}": {"node_count": 2},
+    "POST /clusters/{cluster_id}/upgrade": {"cluster_template_id": TEMPLATE_NAME},
+    "PUT /clusters/{cluster_id}/grants": _GRANT,
+    "PUT /credentials": _CREDENTIAL,
+}
 
 
-@pytest.mark.parametrize("role", ["reader", "member", "admin", "auditor", None])
-@pytest.mark.parametrize("operation", OPERATIONS, ids=_name)
-def test_an_operation_is_open_to_its_roles_alone(world: World, role: str | None, operation: Operation) -> None:
-    method, path, body, allowed = operation
-    made = world.caller("admin", PROJECT)("POST", "/clusters", a_body()).get_json()
+def _table() -> list[tuple[str, str, str]]:
+    """Operation, least role and least grant of each row of docs/security.md."""
+    rows = re.findall(
+        r"^\| ((?:GET|POST|PUT|DELETE) \S+) \| (\w+) \| (\w*) ?\|$",
+        (_DOCS / "security.md").read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    return [(operation, role, grant) for operation, role, grant in rows]
+
+
+TABLE = _table()
+GUARDED = [row for row in TABLE if row[1] != "any"]
+
+
+def _send(caller: Caller, operation: str, made: Mapping[str, str]) -> TestResponse:
+    method, path = operation.split()
+    filled = path.format(cluster_id=made["id"], job_id=made["job_id"], node_group="default-worker", slug="conflict")
+    if operation == "DELETE /clusters/{cluster_id}/grants":
+        filled += "?subject_type=user&subject_id=someone"
+    if operation == "DELETE /clusters/{cluster_id}/node-groups/{node_group}":
+        filled = filled.replace("default-worker", "pool")
+    return caller(method, filled, _BODIES.get(operation))
+
+
+def _is_let_in(response: TestResponse) -> bool:
+    """Taken, or refused for what it asks and not for who asks."""
+    return response.status_code not in {401, 403}
+
+
+def _made(world: World) -> dict[str, Any]:
+    """A cluster, ready, of somebody who asks for nothing else here."""
+    maker = world.caller("admin", PROJECT, user="maker")
+    made: dict[str, Any] = maker("POST", "/clusters", a_body()).get_json()
+    world.complete(made["job_id"], PROJECT)
+    world.cloud.put_foreign(_UUID, "by-hand")
+    return made
+
+
+def test_the_table_has_every_operation() -> None:
+    paths = document_of(describe())["paths"]
+    operations = {f"{method.upper()} {path}" for path, item in paths.items() for method in item if method != "parameters"}
+    assert {operation for operation, _, _ in TABLE} == operations
+    assert len(TABLE) == len(operations)
+
+
+@pytest.mark.parametrize("role", [*_ROLES, "auditor", None])
+@pytest.mark.parametrize("operation,least,grant", GUARDED)
+def test_an_operation_is_open_to_its_roles_alone(world: World, role: str | None, operation: str, least: str, grant: str) -> None:
+    del grant
+    made = _made(world)
     before = world.counts()
-    response = world.caller(role, PROJECT)(method, path.format(id=made["id"], job=made["job_id"]), body)
-    if role in allowed:
-        assert response.status_code < 300 or (path == "/credentials" and response.status_code == 404), response.text
+    response = _send(world.caller(role, PROJECT), operation, made)
+    if role in _ROLES and _ROLES.index(role) >= _ROLES.index(least):
+        assert _is_let_in(response), response.text
     else:
         problem(response, 403, "POLICY")
         assert world.counts() == before
 
 
-@pytest.mark.parametrize("operation", OPERATIONS, ids=_name)
-def test_without_a_token_nothing_is_served(world: World, operation: Operation) -> None:
-    method, path, body, _ = operation
-    response = world.stranger()(method, path.format(id="x", job="x"), body)
-    problem(response, 401, "TOKEN_MISSING")
+@pytest.mark.parametrize("granted", _GRANTS)
+@pytest.mark.parametrize("operation,least,grant", GUARDED)
+def test_an_operation_is_open_to_its_grants_alone(world: World, granted: str, operation: str, least: str, grant: str) -> None:
+    del least
+    made = _made(world)
+    maker = world.caller("admin", PROJECT, user="maker")
+    body = {"subject_type": "user", "subject_id": _GUEST, "role": granted}
+    assert maker("PUT", f"/clusters/{made['id']}/grants", body).status_code == 200
+    before = world.counts()
+    response = _send(world.caller("auditor", PROJECT, user=_GUEST), operation, made)
+    if grant and _GRANTS.index(granted) >= _GRANTS.index(grant):
+        assert _is_let_in(response), response.text
+    else:
+        problem(response, 403, "POLICY")
+        assert world.counts() == before
+
+
+@pytest.mark.parametrize("operation,least,grant", GUARDED)
+def test_to_a_foreign_project_there_is_no_such_object(world: World, operation: str, least: str, grant: str) -> None:
+    del least, grant
+    made = _made(world)
+    jobs = world.counts()[1]
+    response = _send(world.caller("admin", OTHER_PROJECT), operation, made)
+    if "{" in operation:
+        problem(response, 404)
+        assert world.counts()[1] == jobs
+    elif operation.startswith("GET") and response.content_type == "application/json":
+        assert made["id"] not in response.text
+
+
+@pytest.mark.parametrize("operation,least,grant", GUARDED)
+def test_without_a_token_nothing_is_served(world: World, operation: str, least: str, grant: str) -> None:
+    del least, grant
+    problem(_send(world.stranger(), operation, {"id": "x", "job_id": "x"}), 401, "TOKEN_MISSING")
     assert world.counts() == (0, 0, 0)
 
 
-@pytest.mark.parametrize("path", OPEN)
-def test_the_service_itself_needs_no_token(world: World, path: str) -> None:
-    assert world.stranger()("GET", path).status_code in {200, 503}
+@pytest.mark.parametrize("operation", [operation for operation, least, _ in TABLE if least == "any"])
+def test_the_service_itself_needs_no_token(world: World, operation: str) -> None:
+    assert _send(world.stranger(), operation, {"id": "x", "job_id": "x"}).status_code in {200, 503}
 
 
 def test_every_rule_is_asked_by_some_operation() -> None:
-    source = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).resolve().parents[2].joinpath("api").glob("*.py"))
-    assert [rule for rule in RULES if ":" in rule and f'("{rule}")' not in source] == []
+    source = "".join(path.read_text(encoding="utf-8") for path in _DOCS.parent.joinpath("api").glob("*.py"))
+    assert [rule for rule in RULES if ":" in rule and f'("{rule}"' not in source] == []
+    assert set(LEAST) <= set(RULES)
 
 
 def test_an_administrator_of_one_project_sees_no_other(world: World) -> None:
