@@ -289,7 +289,7 @@ def cluster_power(
     """What one cluster draws: its power samples, and the model for what they don't cover.
 
     ``machines``: the cluster's kinds of nodes and how many there are of each. Which node is of which kind is not known to meters,
-    so nodes with accelerators are matched to kinds with as many. A node under a meter of the whole machine needs no
+    so nodes with accelerators are matched to kinds with as many, or with more. A node under a meter of the whole machine needs no
     model; of another, processors or accelerators without a reading are modelled, with their measured utilisation if any.
     """
     chosen = model or PowerModel()
@@ -310,10 +310,9 @@ def cluster_power(
             else:
                 estimated += sample.value
     slots = [machine for machine, count in machines for _ in range(count)]
-    read = sorted(_paired(seen for seen in nodes.values() if seen.parts), key=lambda seen: -len(seen.devices))
+    read = sorted(_paired(seen for seen in nodes.values() if seen.parts), key=lambda seen: -seen.known)
     for seen in read:
-        fitting = next((m for m in slots if m.devices == len(seen.devices)), None)
-        machine = fitting or min(slots, key=lambda m: abs(m.devices - len(seen.devices)), default=None)
+        machine = min(slots, key=lambda m: (m.devices < seen.known, abs(m.devices - seen.known)), default=None)
         if machine is not None:
             slots.remove(machine)
             estimated += _missing_w(machine, seen, chosen)
@@ -330,6 +329,11 @@ class _Seen:
         self.utilisation: dict[str, float] = {}
         self.named = False
         self.instance = False
+
+    @property
+    def known(self) -> int:
+        """How many accelerators it has at least."""
+        return len(self.devices.union(filter(None, self.utilisation)))
 
     def take(self, other: "_Seen") -> None:
         """The other is the same node."""

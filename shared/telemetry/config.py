@@ -36,10 +36,12 @@ _NAME: Final = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 _SOURCE_MAX: Final = 100
 
 #: Labels that may carry Magnum's uuid, Nova's id, and a node's name: the first that a series has counts. ``instance`` is the
-#: address that Prometheus scraped, its port cut off: the last resort.
+#: address that Prometheus scraped, its port cut off: the last resort. ``exported_node`` is the exporter's own ``node`` where
+#: Prometheus gave the series one of its own.
 CLUSTER_LABELS: Final = ("magnum_cluster_uuid",)
 INSTANCE_LABELS: Final = ("openstack_instance_id", "vm_id")
 NODE_LABELS: Final = (
+    "exported_node",
     "node",
     "node_name",
     "kubernetes_node_name",
@@ -123,7 +125,7 @@ class _Checker:
         sources = [self._source(f"sources[{i}]", item) for i, item in enumerate(given)]
         seen: set[str] = set()
         for i, source in enumerate(sources):
-            if source.name in seen:
+            if source.name and source.name in seen:
                 self.wrong(f"sources[{i}].name", "unique", f"{source.name!r} is the name of another source.")
             seen.add(source.name)
         return TelemetryConfig(tuple(sources), self._number("budget_s", fields.get("budget_s", 10.0), 0.1, 25.0, 10.0))

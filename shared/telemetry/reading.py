@@ -17,7 +17,8 @@ from shared.telemetry.promql import METRIC
 #: Kepler up to 0.9 says in the label ``source`` that it had no sensor and estimated.
 _ESTIMATED: Final = ("model", "estimator", "regressor")
 #: Wrong units are mostly wrong by one of these.
-_SLIPS: Final = (1000.0, 0.001, 1e6, 1e-6, 100.0, 0.01)
+_SLIPS: Final = (1000.0, 0.001, 1e6, 1e-6)
+_SLIPS_OF_RATIOS: Final = (0.01, 100.0)
 
 
 class Findings:
@@ -86,9 +87,9 @@ class Joins:
 
 @dataclass(slots=True)
 class _Group:
-    """The series of one thing."""
+    """The series of one thing, by the labels that tell them from each other: two of the same are two scrapes of one exporter."""
 
-    values: list[float] = field(default_factory=list)
+    values: dict[tuple[str, ...], float] = field(default_factory=dict)
     model: str = ""
     broken: bool = False
 
@@ -121,7 +122,8 @@ def readings(
         if value is None:
             group.broken = True
         else:
-            group.values.append(value)
+            apart = tuple(labels.get(name, "") for name in family.apart)
+            group.values[apart] = max(value, group.values.get(apart, value))
     return [
         _reading(source, source.families[name], key, group, at)
         for name, found in groups.items()
@@ -133,11 +135,11 @@ def readings(
 def _reading(source: Source, family: Family, key: _Key, group: _Group, at: datetime) -> Reading:
     cluster, node, instance, which, zone, basis, _ = key
     if family.merge is Merge.SUM:
-        value = math.fsum(group.values)
+        value = math.fsum(group.values.values())
     elif family.merge is Merge.MEAN:
-        value = math.fsum(group.values) / len(group.values)
+        value = math.fsum(group.values.values()) / len(group.values)
     else:
-        value = max(group.values)
+        value = max(group.values.values())
     if family.quantity is Quantity.UTILISATION:
         value = min(value, 1.0)  # rounding may exceed it, which the family's bounds allow
     device = "" if family.part is Part.NODE else which
@@ -162,7 +164,8 @@ def _value(source: Source, family: Family, labels: dict[str, str], text: str, fi
     value = raw * family.factor
     if family.low <= value <= family.high:
         return value
-    slip = next((s for s in _SLIPS if family.low <= value * s <= family.high), None) if value else None
+    slips = _SLIPS_OF_RATIOS if family.quantity is Quantity.UTILISATION else _SLIPS
+    slip = next((s for s in slips if family.low <= value * s <= family.high), None) if value else None
     hint = f" With {slip:g} times the scale ({family.scale * slip:g}) it would be: check unit and scale." if slip else ""
     words = f"{{series}} is {value:g} in the base unit, which is not between {family.low:g} and {family.high:g}.{hint}"
     findings.add(source.name, family.name, "implausible", words, labels)
