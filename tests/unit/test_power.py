@@ -153,7 +153,7 @@ def test_processors_are_measured_only_if_each_zone_is() -> None:
 
 
 def test_of_a_devices_use_the_better_family_counts() -> None:
-    use = {"quantity": Quantity.UTILISATION}
+    use: dict[str, Any] = {"quantity": Quantity.UTILISATION}
     samples, _ = disjoint([device(1.0, rank=1, **use), device(0.2, **use)])
     assert [s.value for s in samples] == [0.2]
 
