@@ -1,0 +1,1 @@
+"""Readers of Prometheus: Kepler, DCGM, Furiosa, Rebellions, IPMI, Redfish and kube-state-metrics."""
