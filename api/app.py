@@ -16,6 +16,7 @@ from api.kit import Kit, Slots
 from api.policy import Policy
 from api.service import ServiceViews
 from api.spec import make_api
+from api.stacks import StackViews
 
 if TYPE_CHECKING:
     from shared.bootstrap import Container
@@ -51,6 +52,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         ClusterViews(kit),
         ChangeViews(kit),
         AccessViews(kit),
+        StackViews(kit),
         JobViews(kit),
         CredentialViews(kit),
     ):

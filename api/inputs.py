@@ -247,6 +247,7 @@ MARKER: Final = Param(
     WORD,
     "The id of the last object of the page before; the Link header has it.",
 )
+UUID_MARKER: Final = Param("marker", uuid, {"type": "string", "format": "uuid"}, "The id of the last object of the page before.")
 VALIDATE_ONLY: Final = Param(
     "validate_only", truth, {"type": "boolean"}, "Check everything, do nothing, and answer with all findings.", default=False
 )

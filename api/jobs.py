@@ -101,7 +101,7 @@ class JobViews:
         actor = self._kit.guard.actor("jobs:cancel", job=job_id)
         inputs.NOTHING.read()
         container = self._kit.container
-        job = container.jobs.cancel(actor, inputs.job_id(job_id)).job
+        job = container.jobs.cancel(actor, inputs.job_id(job_id))
         done = job.state is JobState.CANCELLED
         body = {
             "message": "The job is cancelled." if done else "The job will be cancelled at its next safe point.",

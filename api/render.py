@@ -14,6 +14,7 @@ from werkzeug.datastructures import Headers
 from shared.domain.access import Grant
 from shared.domain.clusters import Cluster, NodeGroup
 from shared.domain.jobs import Job, JobEvent
+from shared.domain.stacks import Stack, StackResource
 
 _ZERO = timedelta(0)
 
@@ -84,6 +85,7 @@ def cluster_json(cluster: Cluster, job: Job | None) -> dict[str, Any]:
         "flavor_id": cluster.flavor,
         "master_flavor_id": cluster.master_flavor,
         "keypair": cluster.keypair,
+        "network_stack_id": str(cluster.network_stack_id) if cluster.network_stack_id else None,
         "health_status": cluster.health_status,
         "managed": cluster.managed,
         "gone": cluster.gone,
@@ -163,6 +165,42 @@ def grant_json(grant: Grant) -> dict[str, Any]:
         "role": grant.role.value,
         "granted_by": grant.granted_by,
         "created_at": rfc3339(grant.created_at),
+    }
+
+
+def stack_json(stack: Stack, job: Job | None) -> dict[str, Any]:
+    """A stack, with the job that matters most to it."""
+    return {
+        "id": str(stack.id),
+        "name": stack.name,
+        "template": stack.template,
+        "phase": stack.phase.value,
+        "reason": stack.reason,
+        "detail": stack.reason_detail,
+        "status": stack.status or "CREATE_REQUESTED",
+        "status_reason": stack.status_reason,
+        "heat_id": stack.heat_id,
+        "heat_name": stack.heat_name,
+        "cluster_id": str(stack.cluster_id) if stack.cluster_id else None,
+        "members": stack.members,
+        "parameters": stack.parameters,
+        "outputs": stack.outputs,
+        "created_at": rfc3339(stack.created_at),
+        "updated_at": rfc3339(stack.updated_at),
+        "observed_at": rfc3339(stack.observed_at),
+        "job": job_json(job) if job else None,
+        "links": {"self": f"/stacks/{stack.id}", "cluster": f"/clusters/{stack.cluster_id}" if stack.cluster_id else None},
+    }
+
+
+def stack_resource_json(resource: StackResource) -> dict[str, Any]:
+    """One thing that a stack made."""
+    return {
+        "name": resource.name,
+        "type": resource.type,
+        "status": resource.status,
+        "physical_id": resource.physical_id,
+        "reason": resource.reason,
     }
 
 

@@ -19,11 +19,13 @@ from shared.services.clusters import ClusterService
 from shared.services.converge import Converger
 from shared.services.credentials import Credentials, CredentialService, Vault
 from shared.services.health import HealthService
+from shared.services.hot import HotTemplates
 from shared.services.inventory import Inventory
 from shared.services.jobs import JobService
 from shared.services.metering import MeteringService
 from shared.services.relay import Relay
 from shared.services.runner import Runner
+from shared.services.stacks import StackService
 from shared.services.upkeep import Upkeep
 from shared.settings import Settings, current
 
@@ -54,6 +56,7 @@ class Container:
     clusters: ClusterService
     jobs: JobService
     catalogs: Catalogs
+    stacks: StackService
     access: AccessService
     health: HealthService
     metering: MeteringService
@@ -113,6 +116,10 @@ def build(
     catalogs = Catalogs(the_cloud, clock, settings.api.catalog_ttl_s)
     nudge = Nudger(engine)
     clusters = ClusterService(database, the_cloud, catalogs, clock, region=region, engine=settings.engine, nudge=nudge)
+    stacks = StackService(
+        database, the_cloud, clusters, HotTemplates(), clock, region=region, settings=settings.network, nudge=nudge
+    )
+    clusters.give_networks(stacks.prepare_network)
     return Container(
         settings=settings,
         clock=clock,
@@ -121,6 +128,7 @@ def build(
         clusters=clusters,
         jobs=JobService(database, clusters, nudge=nudge),
         catalogs=catalogs,
+        stacks=stacks,
         access=AccessService(database, the_cloud, clusters),
         health=HealthService(
             database,

@@ -9,9 +9,11 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from ipaddress import IPv4Network
 from urllib.parse import quote
 
 from environs import EnvValidationError, FileAwareEnv, validate
+from marshmallow import ValidationError
 
 from shared.errors import ConfigurationError
 
@@ -80,6 +82,15 @@ class EngineSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """Networks of clusters' own."""
+
+    pool: str = "10.64.0.0/12"  #: where their address ranges come from
+    prefix: int = 24  #: of each range
+    external: str | None = None  #: the network that their routers lead to; None: the first external one that the project sees
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything."""
 
@@ -91,6 +102,7 @@ class Settings:
     secret_key: str | None = field(repr=False, default=None)  #: Fernet key for credentials at rest
     log_level: str = "INFO"
     log_format: str = "console"
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     instance: str = ""  #: names this process in leases and logs
 
 
@@ -154,6 +166,17 @@ def cloud_settings() -> CloudSettings:
     return cloud
 
 
+def _is_pool(words: str) -> None:
+    try:
+        pool = IPv4Network(words)
+    except ValueError as exc:
+        msg = f"must be an IPv4 range such as 10.64.0.0/12: {exc}"
+        raise ValidationError(msg) from exc
+    if not pool.is_private:
+        msg = "must be a private range"
+        raise ValidationError(msg)
+
+
 def _messages(exc: EnvValidationError) -> list[str]:
     messages = exc.error_messages
     by_name = messages.items() if isinstance(messages, Mapping) else {"": messages}.items()
@@ -212,6 +235,11 @@ def load() -> Settings:
             metrics_retention_days=env.int("METRICS_RETENTION_DAYS", 400, validate=positive),
             worker_concurrency=env.int("WORKER_CONCURRENCY", 16, validate=positive),
         )
+        network = NetworkSettings(
+            pool=env.str("NETWORK_POOL", "10.64.0.0/12", validate=_is_pool),
+            prefix=env.int("NETWORK_PREFIX", 24, validate=validate.Range(min=16, max=28)),
+            external=env.str("EXTERNAL_NETWORK", None),
+        )
         database_url = _noted(_database_url, env, problems)
         redis_url = _noted(_redis_url, env, problems)
         secret_key = env.str("KCLOUD_SECRET_KEY", None)
@@ -235,6 +263,7 @@ def load() -> Settings:
         secret_key=secret_key,
         log_level=log_level,
         log_format=log_format,
+        network=network,
         instance=f"{socket.gethostname()}:{os.getpid()}",
     )
 

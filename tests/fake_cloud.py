@@ -23,6 +23,7 @@ from shared.errors import CloudAuthFailed, CloudTimeout
 from shared.openstack.errors import error_of
 from tests.authority import AUTHORITY
 from tests.builders import KEYPAIR, OTHER_PROJECT, PROJECT, REGION, a_flavor, a_template
+from tests.fake_heat import FakeHeat, FakeStackGateway
 
 T = TypeVar("T")
 
@@ -88,6 +89,7 @@ class FakeCluster:
     faults: dict[str, str] = field(default_factory=dict)
     added: dict[str, NodeGroupSpec] = field(default_factory=dict)  #: groups besides the default one
 
+    options: dict[str, Any] = field(default_factory=dict)
     removed: list[str] = field(default_factory=list)  #: nodes that callers chose to go
 
     def node_groups(self) -> list[NodeGroup]:
@@ -154,6 +156,7 @@ class FakeCloud:
 
     def reset(self) -> None:
         """As new."""
+        self.heat = FakeHeat(self.clock)
         self.groups: dict[str, list[str]] = {}  #: of each user
         self.allowed = {PROJECT, OTHER_PROJECT}
         self.templates: list[Template] = [a_template()]
@@ -178,6 +181,9 @@ class FakeCloud:
         if not self.can_act(scope):
             raise CloudAuthFailed("The request you have made requires authentication.", upstream_status=401)
         return FakeGateway(self, scope)
+
+    def stacks(self, scope: Scope) -> FakeStackGateway:
+        return FakeStackGateway(self.heat, scope.project_id)
 
     def can_act(self, scope: Scope) -> bool:
         return scope.project_id in self.allowed
@@ -475,6 +481,7 @@ class FakeGateway:
                 groups={"default-worker": spec.node_count},
                 masters=spec.master_count,
                 keypair=spec.keypair or template.keypair,
+                options=dict(spec.options),
                 flavor=spec.options.get("flavor_id") or template.flavor,
                 master_flavor=spec.options.get("master_flavor_id") or template.master_flavor,
                 created_at=now.replace(microsecond=0),

@@ -25,7 +25,8 @@ class CeleryDispatcher:
     def send_job(self, job: Job) -> None:
         """The task's id is the job's, so Flower shows one row per job however often it is sent."""
         # Shown in Flower: names and ids, nothing else.
-        self._send(f"jobs.{job.kind}", JOBS, [str(job.id)], {"cluster": job.cluster_name}, task_id=str(job.id))
+        named = {"stack" if job.stack_id else "cluster": job.cluster_name}
+        self._send(f"jobs.{job.kind}", JOBS, [str(job.id)], named, task_id=str(job.id))
 
     def send_tick(self, scope: Scope) -> None:
         """A convergence tick."""

@@ -103,6 +103,24 @@ def upgrade(job_id: str, cluster: str | None = None) -> None:  # noqa: ARG001
     _run_job(job_id)
 
 
+@app.task(name="jobs.create_stack")
+def create_stack(job_id: str, stack: str | None = None) -> None:  # noqa: ARG001
+    """Ask Heat for a stack."""
+    _run_job(job_id)
+
+
+@app.task(name="jobs.update_stack")
+def update_stack(job_id: str, stack: str | None = None) -> None:  # noqa: ARG001
+    """Ask Heat to change a stack."""
+    _run_job(job_id)
+
+
+@app.task(name="jobs.delete_stack")
+def delete_stack(job_id: str, stack: str | None = None) -> None:  # noqa: ARG001
+    """Ask Heat to remove a stack."""
+    _run_job(job_id)
+
+
 @app.task(name="ticks.converge", queue=TICKS, send_events=False)
 def converge(region: str, project_id: str) -> None:
     """Look at one scope, and move its jobs."""

@@ -2,7 +2,7 @@
 
 from marshmallow import fields
 
-from api.schemas.fields import Count, Flag, Labels, Names, RequestSchema, Strict, Text
+from api.schemas.fields import Choice, Count, Flag, Labels, Names, RequestSchema, Strict, Text
 from api.schemas.jobs import Job
 from shared.domain.clusters import MASTER_COUNT_MAX, NAME_MAX, NAME_PATTERN, NODE_COUNT_MAX, RESERVED_LABEL_PREFIX, Phase
 
@@ -51,6 +51,14 @@ class ClusterCreate(RequestSchema):
     )
     fixed_network = Text(allow_none=True, metadata={"description": "An existing network's id or name."})
     fixed_subnet = Text(allow_none=True, metadata={"description": "An existing subnet's id or name."})
+    network = Choice(
+        ["isolated"],
+        metadata={"description": "`isolated`: a network of its own, made before the cluster and removed after it."},
+    )
+    network_cidr = Text(
+        most=18,
+        metadata={"description": "The range of that network, such as 10.64.7.0/24; by default the next free one of the pool."},
+    )
     floating_ip_enabled = Flag(metadata={"description": "Whether nodes get floating IPs."})
 
 
@@ -105,6 +113,9 @@ class Cluster(Strict):
     flavor_id = fields.String(required=True, allow_none=True)
     master_flavor_id = fields.String(required=True, allow_none=True)
     keypair = fields.String(required=True, allow_none=True)
+    network_stack_id = fields.UUID(
+        required=True, allow_none=True, metadata={"description": "The stack of its own network, where it has one."}
+    )
     health_status = fields.String(required=True, allow_none=True)
     managed = fields.Boolean(required=True, metadata={"description": "False: made by others, and only watched."})
     gone = fields.Boolean(required=True, metadata={"description": "It vanished from Magnum without this service's doing."})

@@ -122,18 +122,18 @@ class Choice(fields.String):
 class Names(fields.List[Any]):
     """A list of strings, each once."""
 
-    def __init__(self, *, most: int, longest: int, **kwargs: Any) -> None:
-        metadata = {"minItems": 1, "maxItems": most, "uniqueItems": True} | kwargs.pop("metadata", {})
+    def __init__(self, *, most: int, longest: int, least: int = 1, **kwargs: Any) -> None:
+        metadata = {"minItems": least, "maxItems": most, "uniqueItems": True} | kwargs.pop("metadata", {})
         each = fields.String(metadata={"minLength": 1, "maxLength": longest, "pattern": STORABLE})
         super().__init__(each, metadata=metadata, **kwargs)
-        self._most, self._longest = most, longest
+        self._least, self._most, self._longest = least, most, longest
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **_kwargs: Any) -> list[Any]:
         del attr, data
         if type(value) is not list:
             raise refuse("array", f"Must be an array of strings, not {name_of(value)}.")
-        if not 1 <= len(value) <= self._most:
-            raise refuse("length", f"Must have 1 to {self._most} entries; it has {len(value)}.")
+        if not self._least <= len(value) <= self._most:
+            raise refuse("length", f"Must have {self._least} to {self._most} entries; it has {len(value)}.")
         for one in value:
             if type(one) is not str:
                 raise refuse("string", f"Must hold strings only, not {name_of(one)}.")
@@ -141,6 +141,22 @@ class Names(fields.List[Any]):
                 raise refuse("length", f"Each must have 1 to {self._longest} characters; one has {len(one)}.")
         if len(set(value)) < len(value):
             raise refuse("unique", "Must hold each string once only.")
+        return value
+
+
+class Map(fields.Dict):
+    """A map of anything that JSON has, by names."""
+
+    def __init__(self, *, most: int, **kwargs: Any) -> None:
+        super().__init__(keys=fields.String(), metadata={"maxProperties": most} | kwargs.pop("metadata", {}), **kwargs)
+        self._most = most
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_kwargs: Any) -> dict[str, Any]:
+        del attr, data
+        if type(value) is not dict:
+            raise refuse("object", f"Must be an object, not {name_of(value)}.")
+        if len(value) > self._most:
+            raise refuse("max_properties", f"Must have at most {self._most} entries; it has {len(value)}.")
         return value
 
 

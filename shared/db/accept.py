@@ -165,8 +165,8 @@ class CreateWriter:
                 held.close()
 
 
-def _row(cluster: Cluster, job: Job, idempotency: Idempotency | None) -> dict[str, Any]:
-    return {
+def _row(cluster: Cluster, job: Job | None, idempotency: Idempotency | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
         "id": cluster.id,
         "project": cluster.project_id,
         "region": cluster.region,
@@ -182,6 +182,11 @@ def _row(cluster: Cluster, job: Job, idempotency: Idempotency | None) -> dict[st
         "labels": cluster.labels,
         "options": cluster.options,
         "by": cluster.created_by,
+        "at": cluster.created_at,
+    }
+    if job is None:
+        return row
+    return row | {
         "job": job.id,
         "params": job.params,
         "request": job.request_id,
@@ -217,13 +222,30 @@ class AcceptRepository:
         ).first()
         return (row[0], row[1]) if row else None
 
+    def cluster(self, cluster: Cluster) -> None:
+        """Write a cluster that is to be made, apart from its job."""
+        row = _row(cluster, None, None)
+        row |= {"labels": as_json(cluster.labels), "options": as_json(cluster.options), "stack": cluster.network_stack_id}
+        self._connection.execute(
+            text(
+                "INSERT INTO clusters (id, project_id, region, name, magnum_name, template_id, template_name, node_count,"
+                " master_count, keypair, flavor, master_flavor, labels, options, phase, created_by, created_at, updated_at,"
+                " network_stack_id) VALUES (:id, :project, :region, :name, :magnum_name, :template_id, :template_name, :nodes,"
+                " :masters, :keypair, :flavor, :master_flavor, CAST(:labels AS jsonb), CAST(:options AS jsonb), 'Pending', :by, :at,"
+                " :at, :stack)"
+            ),
+            row,
+        )
+
     def change(self, job: Job) -> None:
-        """Write a job on an existing cluster, and its first event."""
+        """Write a job on a cluster or stack that has its row, and its first event."""
         values: dict[str, Any] = {
             "id": job.id,
             "project": job.project_id,
             "region": job.region,
             "cluster": job.cluster_id,
+            "stack": job.stack_id,
+            "after": job.after_id,
             "kind": job.kind.value,
             "params": as_json(job.params),
             "by": job.requested_by,
@@ -233,9 +255,9 @@ class AcceptRepository:
         }
         self._connection.execute(
             text(
-                "WITH j AS (INSERT INTO jobs (id, project_id, region, cluster_id, kind, state, params, step, requested_by,"
-                " request_id, deadline_at, created_at, due_at) VALUES (:id, :project, :region, :cluster, :kind, 'queued',"
-                " CAST(:params AS jsonb), 'accepted', :by, :request, :deadline, :at, now()) RETURNING id)"
+                "WITH j AS (INSERT INTO jobs (id, project_id, region, cluster_id, stack_id, after_id, kind, state, params, step,"
+                " requested_by, request_id, deadline_at, created_at, due_at) VALUES (:id, :project, :region, :cluster, :stack,"
+                " :after, :kind, 'queued', CAST(:params AS jsonb), 'accepted', :by, :request, :deadline, :at, now()) RETURNING id)"
                 " INSERT INTO job_events (job_id, at, step, state) SELECT id, :at, 'accepted', 'queued' FROM j"
             ),
             values,

@@ -83,6 +83,13 @@ class JobRepository:
         ).mappings()
         return [job_from(row) for row in rows]
 
+    def waiting_for(self, job_id: UUID) -> bool:
+        """Whether an unfinished job of another cluster or stack comes after this one."""
+        row = self._connection.execute(
+            text("SELECT 1 FROM jobs WHERE after_id = :id AND state IN ('queued', 'running', 'converging') LIMIT 1"), {"id": job_id}
+        )
+        return row.first() is not None
+
     def active_kinds(self, cluster_ids: Sequence[UUID]) -> dict[UUID, JobKind]:
         """Of each cluster that has unfinished jobs, the kind of the first."""
         rows = self._connection.execute(

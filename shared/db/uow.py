@@ -19,11 +19,14 @@ from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
 from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
+from shared.db.stacks import StackRepository
 from shared.errors import AlreadyExists, Conflict, FieldError, KcloudError, Unavailable
 
 _CONSTRAINTS: dict[str, tuple[type[KcloudError], str, str]] = {
     "uq_clusters_live_name": (AlreadyExists, "name", "A cluster of this name exists in the project."),
     "uq_clusters_magnum_uuid": (Conflict, "magnum_uuid", "Another row holds this Magnum cluster."),
+    "uq_stacks_live_name": (AlreadyExists, "name", "A stack of this name exists in the project."),
+    "ex_address_ranges_overlap": (Conflict, "cidr", "Another network of this installation holds an address of this range."),
     "uq_jobs_one_acting": (Conflict, "cluster_id", "Another job acts on this cluster."),
 }
 
@@ -40,6 +43,7 @@ class UnitOfWork:
         self.series = SeriesRepository(connection)
         self.audit = AuditRepository(connection)
         self.grants = GrantRepository(connection)
+        self.stacks = StackRepository(connection)
 
 
 class Database:

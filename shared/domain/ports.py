@@ -1,13 +1,14 @@
 """What the use cases need from the world. `bootstrap` alone knows the classes behind these."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from shared.domain.clusters import Cluster, ClusterSpec, NodeGroup, NodeGroupSpec, ObservedCluster, Scope
 from shared.domain.jobs import Job
+from shared.domain.stacks import ObservedStack, Stack, StackResource
 
 T = TypeVar("T")
 
@@ -146,11 +147,59 @@ class CloudGateway(Protocol):
         ...
 
 
+class StackGateway(Protocol):
+    """One project's Heat in one region. Each call raises a CloudError; see its ``executed`` after a change."""
+
+    def get(self, ref: str) -> ObservedStack | None:
+        """One stack by id or name; None where there is none."""
+        ...
+
+    def listed(self) -> list[ObservedStack]:
+        """All stacks of ours, without outputs."""
+        ...
+
+    def create(self, name: str, template: str, parameters: Mapping[str, Any], *, timeout_minutes: int) -> str:
+        """Ask for a stack out of a HOT document; its id. Raises CloudRejected (conflict) where the name is taken."""
+        ...
+
+    def update(self, ref: str, name: str, template: str, parameters: Mapping[str, Any], *, timeout_minutes: int) -> None:
+        """Ask that a stack become what the document and parameters say."""
+        ...
+
+    def delete(self, ref: str, name: str) -> bool:
+        """Ask for removal; False where there was nothing to remove."""
+        ...
+
+    def preview(self, name: str, template: str, parameters: Mapping[str, Any]) -> list[StackResource]:
+        """What a new stack would make."""
+        ...
+
+    def preview_update(self, ref: str, name: str, template: str, parameters: Mapping[str, Any]) -> dict[str, list[StackResource]]:
+        """What an update would add, delete, replace, update and leave as it is."""
+        ...
+
+    def resources(self, ref: str, name: str) -> list[StackResource]:
+        """What a stack made."""
+        ...
+
+    def subnets(self) -> list[tuple[str, str]]:
+        """Name and address range of each IPv4 subnet that the project sees."""
+        ...
+
+    def external_networks(self) -> list[str]:
+        """Names of the networks that lead to the outside."""
+        ...
+
+
 class Cloud(Protocol):
     """All scopes this installation can act in."""
 
     def gateway(self, scope: Scope) -> CloudGateway:
         """The gateway of one scope. Raises CloudAuthFailed where no credential fits."""
+        ...
+
+    def stacks(self, scope: Scope) -> StackGateway:
+        """The same for Heat."""
         ...
 
     def can_act(self, scope: Scope) -> bool:
@@ -222,6 +271,15 @@ class Accepted:
     """What a mutating request led to. ``replayed``: an earlier request of the same key made it."""
 
     cluster: Cluster
+    job: Job
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedStack:
+    """The same for a stack."""
+
+    stack: Stack
     job: Job
     replayed: bool = False
 

@@ -12,6 +12,7 @@ from keystoneauth1.token_endpoint import Token as TokenEndpoint
 from shared.domain.clusters import Scope
 from shared.errors import CloudAuthFailed, CloudError, CloudUnavailable
 from shared.openstack.connection import FindCredential, Sessions
+from shared.openstack.heat import HeatGateway
 from shared.openstack.magnum import SERVICE, MagnumGateway, highest_version, supported_version
 from shared.settings import CloudSettings
 
@@ -40,6 +41,10 @@ class OpenStackCloud:
     def gateway(self, scope: Scope) -> MagnumGateway:
         """The gateway of one scope."""
         return MagnumGateway(self._sessions, scope, version=self._magnum_version())
+
+    def stacks(self, scope: Scope) -> HeatGateway:
+        """Heat of one scope."""
+        return HeatGateway(self._sessions, scope)
 
     def can_act(self, scope: Scope) -> bool:
         """Whether some credential of ours reaches the project. Remembered for minutes, a refusal for seconds."""

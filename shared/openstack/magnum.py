@@ -4,23 +4,19 @@ openstacksdk's own cluster calls are not used: ``resize`` raises after Magnum ac
 are missing, ``merge_labels`` is dropped, and no microversion is sent. Its session, discovery and catalog are.
 """
 
-import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import requests
-from keystoneauth1 import exceptions as ksa
 from keystoneauth1.adapter import Adapter
 
 from shared.domain.clusters import LABEL_CLUSTER, LABEL_JOB, ClusterSpec, NodeGroup, NodeGroupSpec, ObservedCluster, Scope
 from shared.domain.ports import Catalog
 from shared.errors import CloudError, CloudNotFound
-from shared.observability.metrics import CLOUD_CALL_SECONDS
 from shared.openstack.catalog import read_catalog
 from shared.openstack.connection import Sessions
-from shared.openstack.errors import error_of, translate
-from shared.openstack.retry import reading
+from shared.openstack.wire import Wire
 
 __all__ = ["LABEL_CLUSTER", "LABEL_JOB", "MagnumGateway"]
 
@@ -35,7 +31,8 @@ class MagnumGateway:
     def __init__(self, sessions: Sessions, scope: Scope, *, version: str) -> None:
         self._sessions = sessions
         self._scope = scope
-        self._version = version
+        headers = {"OpenStack-API-Version": f"{SERVICE} {version}"}
+        self._wire = Wire(sessions, scope, SERVICE, label="magnum", pattern=_pattern, headers=headers)
 
     def find(self, name: str) -> ObservedCluster | None:
         """By name: one GET. Names of ours carry their job's mark, so several of one name are not ours to choose from."""
@@ -44,7 +41,7 @@ class MagnumGateway:
     def get(self, uuid: str) -> ObservedCluster | None:
         """One cluster; None where Magnum answers 404, or shows an administrator what is another project's."""
         try:
-            seen = observed_from(self._read(f"/clusters/{uuid}"))
+            seen = observed_from(self._wire.read(f"/clusters/{uuid}"))
         except CloudNotFound:
             return None
         return seen if seen.project_id in {None, self._scope.project_id} else None
@@ -56,7 +53,7 @@ class MagnumGateway:
             query["marker"] = marker
         if newest_first:
             query |= {"sort_key": "updated_at", "sort_dir": "desc"}
-        body = self._read("/clusters/detail", query)
+        body = self._wire.read("/clusters/detail", query)
         return [observed_from(item) for item in body.get("clusters", [])]
 
     def create(self, spec: ClusterSpec) -> str:
@@ -73,7 +70,7 @@ class MagnumGateway:
         }
         if spec.keypair:
             body["keypair"] = spec.keypair
-        answer = self._write("POST", "/clusters", body)
+        answer = self._wire.write("POST", "/clusters", body)
         uuid = answer.get("uuid")
         if not isinstance(uuid, str):
             msg = f"Magnum accepted the create without telling a uuid: {answer!r}"
@@ -87,13 +84,13 @@ class MagnumGateway:
             body["nodegroup"] = node_group
         if remove:
             body["nodes_to_remove"] = list(remove)
-        self._write("POST", f"/clusters/{uuid}/actions/resize", body)
+        self._wire.write("POST", f"/clusters/{uuid}/actions/resize", body)
 
     def node_groups(self, uuid: str, *, detailed: bool = False) -> list[NodeGroup]:
         """All node groups. Magnum's list leaves the bounds out, so ``detailed`` costs a GET for each."""
-        listed = self._read(f"/clusters/{uuid}/nodegroups").get("nodegroups", [])
+        listed = self._wire.read(f"/clusters/{uuid}/nodegroups").get("nodegroups", [])
         if detailed:
-            listed = [self._read(f"/clusters/{uuid}/nodegroups/{group['uuid']}") for group in listed]
+            listed = [self._wire.read(f"/clusters/{uuid}/nodegroups/{group['uuid']}") for group in listed]
         groups = [node_group_from(body) for body in listed]
         return sorted(groups, key=lambda group: (group.is_master, not group.is_default, group.name))
 
@@ -110,7 +107,7 @@ class MagnumGateway:
             "labels": spec.labels or None,
             "merge_labels": True if spec.labels and spec.merge_labels else None,
         }
-        answer = self._write(
+        answer = self._wire.write(
             "POST", f"/clusters/{uuid}/nodegroups", {name: value for name, value in body.items() if value is not None}
         )
         made = answer.get("uuid")
@@ -119,7 +116,7 @@ class MagnumGateway:
     def remove_node_group(self, uuid: str, node_group: str) -> bool:
         """Ask for a group's removal; False where there was none of that name."""
         try:
-            self._write("DELETE", f"/clusters/{uuid}/nodegroups/{node_group}", None)
+            self._wire.write("DELETE", f"/clusters/{uuid}/nodegroups/{node_group}", None)
         except CloudNotFound:
             return False
         return True
@@ -129,20 +126,20 @@ class MagnumGateway:
         body: dict[str, Any] = {"cluster_template": template, "max_batch_size": max_batch_size}
         if node_group:
             body["nodegroup"] = node_group
-        self._write("POST", f"/clusters/{uuid}/actions/upgrade", body)
+        self._wire.write("POST", f"/clusters/{uuid}/actions/upgrade", body)
 
     def authority(self, uuid: str) -> str:
         """The certificate of the cluster's certificate authority, as PEM."""
-        return _pem(self._read(f"/certificates/{uuid}"))
+        return _pem(self._wire.read(f"/certificates/{uuid}"))
 
     def sign(self, uuid: str, request: str) -> str:
         """The certificate that the authority makes of a signing request."""
-        return _pem(self._write("POST", "/certificates", {"cluster_uuid": uuid, "csr": request}))
+        return _pem(self._wire.write("POST", "/certificates", {"cluster_uuid": uuid, "csr": request}))
 
     def delete(self, uuid: str) -> bool:
         """Ask for removal; False where there was nothing to remove."""
         try:
-            self._write("DELETE", f"/clusters/{uuid}", None)
+            self._wire.write("DELETE", f"/clusters/{uuid}", None)
         except CloudNotFound:
             return False
         return True
@@ -150,56 +147,8 @@ class MagnumGateway:
     def catalog(self) -> Catalog:
         """Templates, flavors and keypairs that the project can use."""
         session = self._sessions.session(self._scope)
-        templates = self._read("/clustertemplates/detail").get("clustertemplates", [])
+        templates = self._wire.read("/clustertemplates/detail").get("clustertemplates", [])
         return read_catalog(self._sessions.connection(session), templates)
-
-    # -- the wire -------------------------------------------------------------------------------------------------
-
-    def _adapter(self) -> Adapter:
-        settings = self._sessions.settings
-        return Adapter(
-            session=self._sessions.session(self._scope),
-            service_type=SERVICE,
-            interface=settings.interface,
-            region_name=self._scope.region,
-        )
-
-    def _read(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        def once() -> dict[str, Any]:
-            return self._call("GET", path, mutating=False, params=query)
-
-        return reading(once)
-
-    def _write(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-        return self._call(method, path, mutating=True, json=body)
-
-    def _call(self, method: str, path: str, *, mutating: bool, **kwargs: Any) -> dict[str, Any]:
-        adapter = self._adapter()
-        headers = {"OpenStack-API-Version": f"{SERVICE} {self._version}", "Accept": "application/json"}
-        operation = f"{method} {_pattern(path)}"
-        started = time.perf_counter()
-        outcome = "error"
-        try:
-            # One sending per call: no retries by keystoneauth. (After a 401 it signs in again and repeats, which is safe:
-            # a refused request was not executed.)
-            response: requests.Response = adapter.request(
-                path, method, headers=headers, raise_exc=False, connect_retries=0, status_code_retries=0, **kwargs
-            )
-            outcome = str(response.status_code)
-        except ksa.ClientException as exc:
-            raise translate(exc, mutating=mutating) from exc
-        finally:
-            CLOUD_CALL_SECONDS.labels("magnum", operation, outcome).observe(time.perf_counter() - started)
-        if response.status_code >= 400:  # noqa: PLR2004
-            raise error_of(response, mutating=mutating)
-        if not response.content:
-            return {}
-        try:
-            answer = response.json()
-        except ValueError as exc:
-            msg = f"Magnum's answer to {operation} is not JSON: {response.text[:200]!r}"
-            raise CloudError(msg, executed=None if mutating else False, upstream_status=response.status_code) from exc
-        return answer if isinstance(answer, dict) else {}
 
 
 def _pem(answer: Mapping[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
@@ -37,10 +37,12 @@ from shared.errors import (
     Unavailable,
     as_sentence,
 )
+from shared.services.stack_jobs import drop_network
 from shared.services.usage import usage_rows
 
 if TYPE_CHECKING:
     from shared.db.uow import Database, UnitOfWork
+    from shared.domain.stacks import Stack
     from shared.services.catalogs import Catalogs
     from shared.settings import EngineSettings
 
@@ -57,6 +59,9 @@ OPTIONS = (
 )
 
 _MASTERS = "default-master"
+
+#: Asks the cloud what a cluster's own network needs, and gives a function that writes its stack and job.
+PrepareNetwork = Callable[[Actor, Cluster, str | None], "Callable[[UnitOfWork], tuple[Stack, Job]]"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,11 @@ class ClusterService:
         self._engine = engine
         self._deadlines = Deadlines(engine.create_deadline_s, engine.resize_deadline_s, engine.delete_deadline_s)
         self._nudge = nudge
+        self._networks: PrepareNetwork = _no_networks
+
+    def give_networks(self, prepare: PrepareNetwork) -> None:
+        """Who prepares clusters' own networks."""
+        self._networks = prepare
 
     # -- create ---------------------------------------------------------------------------------------------------
 
@@ -113,20 +123,51 @@ class ClusterService:
         nothing is written, and None means that nothing is wrong.
         """
         scope = Scope(self._region, actor.project_id)
-        self._require_credential(scope)
+        self.require_credential(scope)
         catalog = self._catalogs.get(scope)
         template, wrong = self._examine(scope, catalog, fields)
         if validate_only and not findings and not wrong:
             self._require_free_name(actor, fields["name"])
-            return None
+            if fields.get("network") != "isolated":
+                return None
         if findings or wrong or template is None:
             raise InvalidRequest(as_sentence([*findings, *wrong]), errors=[*findings, *wrong])
         cluster, job = self._new_create(actor, scope, fields, template)
+        if fields.get("network") == "isolated":
+            return self._create_isolated(actor, fields, cluster, job, idempotency, validate_only=validate_only)
         written = self._database.acceptor.create(cluster, job, idempotency)
         if not written and idempotency is not None:
             return self._replay(actor, idempotency)
         self._nudge()
         return Accepted(cluster, job)
+
+    def _create_isolated(
+        self,
+        actor: Actor,
+        fields: Mapping[str, Any],
+        cluster: Cluster,
+        job: Job,
+        idempotency: Idempotency | None,
+        *,
+        validate_only: bool,
+    ) -> Accepted | None:
+        """First the network's stack, then the cluster in it: two jobs, promised together, the second after the first."""
+        write = self._networks(actor, cluster, fields.get("network_cidr"))
+        with contextlib.suppress(_OnlyValidated), self._database.begin() as uow:
+            replay = self._recall(uow, actor, idempotency)
+            if replay:
+                return replay
+            stack, first = write(uow)
+            if validate_only:
+                raise _OnlyValidated
+            deadline = first.deadline_at + self._deadlines.of(JobKind.CREATE) if first.deadline_at else None
+            job = replace(job, after_id=first.id, deadline_at=deadline)
+            uow.accept.cluster(replace(cluster, network_stack_id=stack.id))
+            if idempotency and not uow.accept.remember(actor.project_id, idempotency, job.id):
+                raise _key_in_use()
+            uow.accept.change(job)
+            return self._accepted(uow, cluster.id, job)
+        return None
 
     def _examine(self, scope: Scope, catalog: Catalog, fields: Mapping[str, Any]) -> tuple[Template | None, list[FieldError]]:
         wrong: list[FieldError] = []
@@ -153,6 +194,18 @@ class ClusterService:
                     f" It has: {', '.join(sorted(catalog.keypairs)) or 'none'}."
                 )
                 wrong.append(FieldError("keypair", "exists", words))
+        if fields.get("network") == "isolated":
+            wrong += [
+                FieldError(
+                    name, "conflict", f"{name} and network: isolated exclude each other: the cluster gets a network of its own."
+                )
+                for name in ("fixed_network", "fixed_subnet")
+                if fields.get(name)
+            ]
+        elif fields.get("network_cidr"):
+            wrong.append(
+                FieldError("network_cidr", "conflict", "Only a network of the cluster's own (network: isolated) has a range.")
+            )
         masters = fields.get("master_count", 1)
         if template and masters > 1 and not template.master_lb_enabled:
             words = f"Template {template.name!r} has no load balancer for masters, so master_count must be 1."
@@ -200,7 +253,7 @@ class ClusterService:
         if findings:
             self.get(actor, cluster_ref)
             raise InvalidRequest(as_sentence(findings), errors=findings)
-        self._require_credential(Scope(self._region, actor.project_id))
+        self.require_credential(Scope(self._region, actor.project_id))
         if fields.get("node_group"):
             self._require_group(actor, cluster_ref, fields["node_group"])
         with self._database.begin() as uow:
@@ -306,7 +359,7 @@ class ClusterService:
         if findings:
             self.get(actor, cluster_ref)
             raise InvalidRequest(as_sentence(findings), errors=findings)
-        self._require_credential(Scope(self._region, actor.project_id))
+        self.require_credential(Scope(self._region, actor.project_id))
         with contextlib.suppress(_OnlyValidated), self._database.begin() as uow:
             replay = self._recall(uow, actor, idempotency)
             if replay:
@@ -436,7 +489,7 @@ class ClusterService:
         where it is this service's already.
         """
         scope = Scope(self._region, actor.project_id)
-        self._require_credential(scope)
+        self.require_credential(scope)
         gateway = self._cloud.gateway(scope)
         observed = gateway.get(uuid)
         if observed is None:
@@ -484,12 +537,19 @@ class ClusterService:
         validate_only: bool = False,
     ) -> Accepted | None:
         """Promise that the cluster goes. What is pending on it is overtaken; a second request finds the first one's job."""
-        self._require_credential(Scope(self._region, actor.project_id))
+        self.require_credential(Scope(self._region, actor.project_id))
         with self._database.begin() as uow:
             replay = self._recall(uow, actor, idempotency)
             if replay:
                 return replay
             cluster = self._locked(uow, actor, cluster_ref)
+            connecting = uow.stacks.connecting(cluster.id)
+            if connecting:
+                names = ", ".join(stack.name for stack in connecting)
+                msg = f"Cluster {cluster.name!r} is connected with others by {names}."
+                raise Conflict(
+                    msg, reason="CLUSTER_CONNECTED", hint="Take it out of the connection (PUT /stacks/{id}), or delete that."
+                )
             if validate_only:
                 return None
             accepted = self.delete_within(uow, actor, cluster, reason="PREEMPTED_BY_DELETE")
@@ -506,6 +566,7 @@ class ClusterService:
         uow.jobs.overtake(cluster.id, reason=reason, by=job.id, kinds=OVERTAKEN)
         uow.accept.change(job)
         uow.clusters.want(cluster.id, phase=Phase.DELETING)
+        drop_network(uow, cluster, job, self._clock.now())
         return self._accepted(uow, cluster.id, job)
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -578,7 +639,8 @@ class ClusterService:
             raise _no_cluster(cluster_ref)
         return cluster
 
-    def _require_credential(self, scope: Scope) -> None:
+    def require_credential(self, scope: Scope) -> None:
+        """Raise Forbidden where no credential lets this service act in the project."""
         try:
             allowed = self._cloud.can_act(scope)
         except CloudError as exc:
@@ -625,6 +687,11 @@ class ClusterService:
         if accepted is None:
             raise _key_in_use()
         return accepted
+
+
+def _no_networks(_actor: Actor, _cluster: Cluster, _cidr: str | None) -> Callable[[UnitOfWork], tuple[Stack, Job]]:
+    msg = "This process makes no networks."
+    raise Unavailable(msg)
 
 
 class _OnlyValidated(Exception):

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from shared.db.clusters import observation
 from shared.domain.clusters import Cluster, ObservedCluster, Phase, Scope
-from shared.domain.jobs import Job, JobKind, JobState
+from shared.domain.jobs import OF_STACKS, Job, JobKind, JobState
 from shared.domain.lifecycle import Continue, Fail, Limits, Resubmit, Succeed, Wait, decide, fingerprint, phase_of
 from shared.domain.pacing import Costs, Look, choose, look_again_s, next_interval
 from shared.errors import CloudError, LeaseLost
@@ -23,6 +23,7 @@ from shared.observability.logging import get_logger
 from shared.observability.metrics import JOBS_FINISHED, TICK_SECONDS
 from shared.services.looking import Gap, Seen, Sight, Watcher, back_to
 from shared.services.sizing import after_end
+from shared.services.stack_watch import StackWatch
 from shared.services.usage import usage_rows
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Converger:
         self._clock = clock
         self._announcer = announcer
         self._engine = engine
+        self._stacks = StackWatch(database, cloud, clock, announcer, engine=engine)
 
     def tick(self, scope: Scope) -> TickReport | None:
         """One tick; None where none is due or another worker is at it."""
@@ -84,11 +86,12 @@ class Converger:
 
     def _tick(self, row: ScopeRow, counts: dict[JobKind, int], oldest: datetime | None, started: float) -> TickReport:
         scope = row.scope
-        in_flight = sum(counts.values())
+        stacks = sum(count for kind, count in counts.items() if kind in OF_STACKS)
+        in_flight = sum(counts.values()) - stacks
         costs = Costs.from_dict(row.pacing)
         look, page = choose(in_flight, costs, row.interval_s)
         seen = Seen(look)
-        moved = 0
+        moved = self._look_at_stacks(scope) if stacks else 0
         if in_flight:
             budget = min(self._engine.tick_budget_s, self._engine.magnum_share * self._engine.tick_max_s)
             settled: list[int] = []
@@ -110,7 +113,7 @@ class Converger:
         pacing = costs.as_dict() | ({"gap": seen.gap.as_dict()} if seen.gap else {})
         with self._database.begin() as uow:
             stalled = uow.jobs.mark_conditions(scope, stall_s=self._engine.stall_s) if in_flight else 0
-            left = sum(uow.jobs.converging_counts(scope)[0].values()) if in_flight else 0
+            left = sum(uow.jobs.converging_counts(scope)[0].values()) if in_flight or stacks else 0
             after = next_interval(
                 in_flight=left,
                 spent_s=seen.spent_s,
@@ -136,6 +139,14 @@ class Converger:
         if in_flight:
             log.info("tick.done", project=scope.project_id, stalled=stalled, **_as_dict(report))
         return report
+
+    def _look_at_stacks(self, scope: Scope) -> int:
+        """Heat may be away while Magnum is not: clusters are looked at all the same."""
+        try:
+            return self._stacks.look(scope)
+        except CloudError as exc:
+            log.warning("tick.heat_error", project=scope.project_id, reason=exc.reason, detail=exc.detail)
+            return 0
 
     # -- looking --------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.domain.clusters import Cluster, Phase
-from shared.domain.jobs import SIZING, Job, JobEvent, JobKind, JobState
-from shared.domain.ports import Accepted, Actor, JobFilter, Page
+from shared.domain.jobs import OF_STACKS, SIZING, Job, JobEvent, JobKind, JobState
+from shared.domain.ports import Actor, JobFilter, Page
 from shared.errors import Conflict, FieldError, InvalidRequest, NotFound
 from shared.services.clusters import ClusterService, as_marker
 from shared.services.sizing import take_back
+from shared.services.stack_jobs import delete_stack_within, drop_network, stack_job
 
 if TYPE_CHECKING:
     from shared.db.uow import Database, UnitOfWork
@@ -68,20 +69,22 @@ class JobService:
             self._expected[(job.region, job.kind)] = held
         return int(min(max(held[0] / 10, 1), 30))
 
-    def cancel(self, actor: Actor, job_id: UUID) -> Accepted:
+    def cancel(self, actor: Actor, job_id: UUID) -> Job:
         """Withdraw a job: at once while it waits, else at its next safe point.
 
         A create that Magnum already works on is undone by a delete of its cluster. A resize or delete that Magnum already
         works on can't be called back: :class:`Conflict`.
         """
         job = self.get(actor, job_id)
+        if job.kind in OF_STACKS:
+            return self._cancel_stack(actor, job)
         with self._database.begin() as uow:
             cluster = uow.clusters.by_id(job.of_cluster, lock=True)
             fresh = uow.jobs.get(job_id, actor.project_id)
             if cluster is None or fresh is None:
                 raise _no_job(job_id)
             if fresh.state is JobState.CANCELLED or (fresh.cancel_requested_at and not fresh.is_terminal):
-                return Accepted(cluster, fresh, replayed=True)
+                return fresh
             _refuse(fresh)
             cancelled = uow.jobs.cancel_one(job_id, reason="CANCELLED_BY_CALLER")
             if cancelled is not None:
@@ -91,13 +94,46 @@ class JobService:
             else:
                 raise _too_late(fresh)
             after = uow.jobs.get(job_id)
-            cluster = uow.clusters.by_id(cluster.id) or cluster
         self._nudge()
-        return Accepted(cluster, after or fresh)
+        return after or fresh
+
+    def _cancel_stack(self, actor: Actor, job: Job) -> Job:
+        """A stack's job: at once while it waits. A create that Heat works on is undone by a delete of the stack."""
+        with self._database.begin() as uow:
+            stack = uow.stacks.by_id(job.of_stack, lock=True)
+            fresh = uow.jobs.get(job.id, actor.project_id)
+            if stack is None or fresh is None:
+                raise _no_job(job.id)
+            if fresh.state is JobState.CANCELLED or (fresh.cancel_requested_at and not fresh.is_terminal):
+                return fresh
+            _refuse(fresh)
+            if uow.jobs.waiting_for(fresh.id):
+                msg = "A cluster waits for this network."
+                raise Conflict(msg, reason="NOT_CANCELLABLE", hint="Cancel the cluster's create: its network goes with it.")
+            cancelled = uow.jobs.cancel_one(job.id, reason="CANCELLED_BY_CALLER")
+            if cancelled is not None and job.kind is JobKind.CREATE_STACK:
+                uow.stacks.never_made(stack.id, "CANCELLED", "The creation was cancelled before Heat was asked.")
+            elif cancelled is not None:
+                uow.stacks.set_phase(stack.id, Phase.READY)
+            elif job.kind is JobKind.CREATE_STACK:
+                made = stack_job(
+                    stack,
+                    JobKind.DELETE_STACK,
+                    now=uow.jobs.now(),
+                    requested_by=actor.user_id,
+                    request_id=actor.request_id,
+                )
+                delete_stack_within(uow, stack, made)
+            else:
+                raise _too_late(fresh)
+            after = uow.jobs.get(job.id)
+        self._nudge()
+        return after or fresh
 
     def _undo_promise(self, uow: UnitOfWork, cluster: Cluster, job: Job) -> None:
         if job.kind is JobKind.CREATE:
             uow.clusters.never_made(cluster.id, "CANCELLED", "The creation was cancelled before Magnum was asked.")
+            drop_network(uow, cluster, job, job.finished_at or job.created_at)
             return
         wanted = take_back(uow, cluster, job) if job.kind in SIZING else None
         rest = Phase.HIBERNATED if cluster.hibernated_sizes is not None else Phase.READY
@@ -123,11 +159,11 @@ def _refuse(job: Job) -> None:
     if job.is_terminal:
         msg = f"The job has ended: {job.state}."
         raise Conflict(msg, reason="JOB_ENDED")
-    if job.kind is JobKind.DELETE:
-        msg = "A delete can't be cancelled: what was pending on the cluster has already been withdrawn for it."
+    if job.kind in {JobKind.DELETE, JobKind.DELETE_STACK}:
+        msg = "A delete can't be cancelled: what was pending has already been withdrawn for it."
         raise Conflict(msg, reason="NOT_CANCELLABLE")
 
 
 def _too_late(job: Job) -> Conflict:
-    msg = f"The {job.kind} is with Magnum already, which can't call it back."
-    return Conflict(msg, reason="NOT_CANCELLABLE", hint="Ask for the node count you want instead; it waits its turn.")
+    msg = f"The {job.kind} is with the cloud already, which can't call it back."
+    return Conflict(msg, reason="NOT_CANCELLABLE", hint="Ask for what you want instead; it waits its turn.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from shared.domain.clusters import Phase
 from shared.domain.ports import Announcer, Dispatcher
 from shared.errors import Unavailable
 from shared.observability.logging import get_logger
@@ -49,8 +50,12 @@ class Relay:
             lost = uow.jobs.reclaim_expired(max_crashes=engine.max_crashes)
             for job in lost:
                 if job.is_terminal:
-                    uow.clusters.job_failed(job)
-                    after_end(uow, [job])
+                    if job.stack_id is not None:
+                        error = job.error or {}
+                        uow.stacks.set_phase(job.stack_id, Phase.FAILED, error.get("reason"), error.get("detail"))
+                    else:
+                        uow.clusters.job_failed(job)
+                        after_end(uow, [job])
         with self._database.begin() as uow:
             jobs = uow.jobs.take_due(limit=room, again_after_s=engine.redispatch_s) if room else []
             ticks = uow.scopes.take_due(again_after_s=engine.redispatch_s)

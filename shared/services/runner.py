@@ -27,7 +27,10 @@ from shared.domain.ports import Announcer, Clock, Cloud, CloudGateway
 from shared.domain.reasons import classify
 from shared.errors import CloudBeingWritten, CloudError, CloudRejected, CloudThrottled, CloudTimeout, LeaseLost
 from shared.observability.logging import get_logger
+from shared.services.hot import HotTemplates
 from shared.services.sizing import Call, after_end, next_call
+from shared.services.stack_jobs import drop_network
+from shared.services.stack_runner import StackRunner
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -57,6 +60,7 @@ class Runner:
         engine: EngineSettings,
         owner: str,
         backoff_s: Callable[[int], float],
+        templates: HotTemplates | None = None,
     ) -> None:
         self._database = database
         self._cloud = cloud
@@ -65,6 +69,7 @@ class Runner:
         self._engine = engine
         self._owner = owner
         self._backoff_s = backoff_s
+        self._stacks = StackRunner(database, cloud, templates or HotTemplates(), clock, engine=engine, backoff_s=backoff_s)
 
     def run(self, job_id: UUID) -> Job | None:
         """Take the job if it is due and free, and bring it one call further; None where there was nothing to take."""
@@ -72,22 +77,38 @@ class Runner:
             job = uow.jobs.claim(job_id, owner=self._owner, token=uuid4(), ttl_s=self._engine.lease_ttl_s)
             if job is None:
                 return None
-            cluster = uow.clusters.by_id(job.of_cluster)
+            cluster = uow.clusters.by_id(job.cluster_id) if job.cluster_id else None
+            stack = uow.stacks.by_id(job.stack_id) if job.stack_id else None
             uow.scopes.ensure(Scope(job.region, job.project_id))
-        if cluster is None:  # the foreign key forbids it
-            return None
-        log.info("job.claimed", job_id=str(job.id), kind=job.kind.value, cluster=cluster.name, attempt=job.attempts)
-        after: Job | None
-        try:
-            after = self._step(job, cluster)
-        except LeaseLost:
-            log.warning("job.lease_lost", job_id=str(job.id))
-            return None
-        except CloudError as exc:
-            after = self._after_error(job, cluster, exc)
+        after = None
+        if cluster is not None:
+            log.info("job.claimed", job_id=str(job.id), kind=job.kind.value, cluster=cluster.name, attempt=job.attempts)
+            after = self._guarded(job, lambda: self._step(job, cluster), lambda exc: self._after_error(job, cluster, exc))
+        elif stack is not None:  # the table's check sees to it that a job has one of the two
+            log.info("job.claimed", job_id=str(job.id), kind=job.kind.value, stack=stack.name, attempt=job.attempts)
+            after = self._guarded(job, lambda: self._stacks.step(job, stack), lambda exc: self._stacks.after_error(job, stack, exc))
         if after is not None and after.is_terminal:
             self._announcer.finished(after)
         return after
+
+    def _guarded(self, job: Job, step: Callable[[], Job], after_error: Callable[[CloudError], Job]) -> Job | None:
+        try:
+            try:
+                return step()
+            except CloudError as exc:
+                log.warning(
+                    "job.cloud_error",
+                    job_id=str(job.id),
+                    kind=job.kind.value,
+                    reason=exc.reason,
+                    detail=exc.detail,
+                    upstream_request_id=exc.upstream_request_id,
+                    executed=exc.executed,
+                )
+                return after_error(exc)
+        except LeaseLost:
+            log.warning("job.lease_lost", job_id=str(job.id))
+            return None
 
     def _step(self, job: Job, cluster: Cluster) -> Job:
         gateway = self._cloud.gateway(cluster.scope)
@@ -111,6 +132,9 @@ class Runner:
         if job.intent_at is not None and self._is_used_up(job):
             error = self._last_error(job)
             return self._end_unmade(job, cluster, JobState.FAILED, error, str(error["reason"]))
+        network = self._network_of(job, cluster)
+        if isinstance(network, JobError):
+            return self._end_unmade(job, cluster, JobState.FAILED, network.as_dict(), network.reason)
         spec = ClusterSpec(
             name=name,
             template=cluster.template_id,
@@ -118,11 +142,27 @@ class Runner:
             master_count=cluster.master_count,
             keypair=cluster.keypair,
             labels={**cluster.labels, LABEL_JOB: str(job.id), LABEL_CLUSTER: str(cluster.id)},
-            options=cluster.options,
+            options=cluster.options | network,
         )
         job = self._intend(job, {})
         uuid = gateway.create(spec)
         return self._created(job, cluster, uuid, adopted=False)
+
+    def _network_of(self, job: Job, cluster: Cluster) -> dict[str, str] | JobError:
+        """The options that put a cluster into the network made for it; why there is none where that failed."""
+        if cluster.network_stack_id is None:
+            return {}
+        with self._database.begin() as uow:
+            stack = uow.stacks.by_id(cluster.network_stack_id)
+            before = uow.jobs.get(job.after_id) if job.after_id else None
+        if before is not None and before.state is not JobState.SUCCEEDED:
+            error = before.error or {"detail": f"its job {before.state}", "reason": before.cancel_reason or before.state.value}
+            words = f"The cluster's network was not made: {error['detail']}"
+            return JobError("NETWORK_FAILED", words, f"The history of job {before.id} has the whole of it.")
+        outputs = stack.outputs if stack is not None else {}
+        if not (outputs.get("network_id") and outputs.get("subnet_id")):
+            return JobError("NETWORK_FAILED", "The cluster's network does not tell its network_id and subnet_id.")
+        return {"fixed_network": str(outputs["network_id"]), "fixed_subnet": str(outputs["subnet_id"])}
 
     def _created(self, job: Job, cluster: Cluster, uuid: str, *, adopted: bool) -> Job:
         with self._database.begin() as uow:
@@ -149,6 +189,7 @@ class Runner:
                 uow.clusters.never_made(cluster.id, reason, str((error or {}).get("detail", "")))
             after = uow.jobs.finish(job, state, error=error, result=None if error else {"reason": reason})
             uow.jobs.record([(job.id, state.value, state.value, dict(error or {"reason": reason}))])
+            drop_network(uow, cluster, after, self._clock.now())  # nobody will use it
         return after
 
     # -- changes of a cluster that exists -------------------------------------------------------------------------
@@ -294,23 +335,10 @@ class Runner:
         log.info("job.failed", job_id=str(job.id), kind=job.kind.value, reason=error.reason)
         return after
 
-    def _after_error(self, job: Job, cluster: Cluster, exc: CloudError) -> Job | None:
-        log.warning(
-            "job.cloud_error",
-            job_id=str(job.id),
-            kind=job.kind.value,
-            reason=exc.reason,
-            detail=exc.detail,
-            upstream_request_id=exc.upstream_request_id,
-            executed=exc.executed,
-        )
-        try:
-            if exc.retryable or exc.executed is None:
-                return self._retry(job, cluster, exc)
-            return self._refused(job, cluster, exc)
-        except LeaseLost:
-            log.warning("job.lease_lost", job_id=str(job.id))
-            return None
+    def _after_error(self, job: Job, cluster: Cluster, exc: CloudError) -> Job:
+        if exc.retryable or exc.executed is None:
+            return self._retry(job, cluster, exc)
+        return self._refused(job, cluster, exc)
 
     def _retry(self, job: Job, cluster: Cluster, exc: CloudError) -> Job:
         # A create whose answer was lost may have made a cluster: its last attempt looks for that first (see _create).

@@ -32,7 +32,9 @@ def world(_wired: tuple[Container, FakeCloud, Flask, Tokens]) -> World:
     container, cloud, app, tokens = _wired
     with container.database.engine.begin() as connection:
         connection.execute(
-            text("TRUNCATE clusters, jobs, job_events, idempotency_keys, usage_intervals, scopes, credentials CASCADE")
+            text(
+                "TRUNCATE clusters, jobs, job_events, idempotency_keys, usage_intervals, scopes, credentials, stacks, address_ranges CASCADE"
+            )
         )
         connection.execute(text("TRUNCATE audit_events"))
     cloud.reset()

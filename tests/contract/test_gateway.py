@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import yaml  # type: ignore[import-untyped]  # its stubs are not worth a dependency
+import yaml  # its stubs are not worth a dependency
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

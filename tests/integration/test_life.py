@@ -488,14 +488,14 @@ def test_create_executed_after_its_delete_is_removed(world: World) -> None:
 def test_cancel_before_anything_was_asked(world: World) -> None:
     accepted = create(world)
     cancelled = world.jobs.cancel(ACTOR, accepted.job.id)
-    assert cancelled.job.state is JobState.CANCELLED
+    assert cancelled.state is JobState.CANCELLED
     world.run_until_quiet()
     assert not world.cloud.made
     cluster = world.clusters.get(ACTOR, str(accepted.cluster.id))
     assert (cluster.phase, cluster.live) == (Phase.FAILED, False)
     create(world)
     again = world.jobs.cancel(ACTOR, accepted.job.id)
-    assert again.replayed
+    assert (again.id, again.state) == (accepted.job.id, JobState.CANCELLED)
 
 
 def test_cancel_of_a_create_under_way_undoes_it(world: World) -> None:
