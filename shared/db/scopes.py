@@ -39,7 +39,15 @@ class ScopeRepository:
         )
 
     def wake(self, scope: Scope, *, within_s: float) -> None:
-        """Something is in flight: look within ``within_s``. Writes nothing where that is planned already."""
+        """Something is about to be in flight: look within ``within_s``. Writes nothing where that is planned already.
+
+        The row is locked until the transaction ends, and so must come before any other lock in it. A tick locks it too before it
+        counts what is in flight: otherwise it could count before this commits, find nothing, and put off the next look by minutes.
+        """
+        self._connection.execute(
+            text("SELECT 1 FROM scopes WHERE region = :region AND project_id = :project FOR NO KEY UPDATE"),
+            {"region": scope.region, "project": scope.project_id},
+        )
         self._connection.execute(
             text(
                 "UPDATE scopes SET next_tick_at = now() + make_interval(secs => :within)"

@@ -112,8 +112,10 @@ class Converger:
             costs = costs.saw_changes(seen.changes if look is Look.NEWEST else moved, row.interval_s)
         pacing = costs.as_dict() | ({"gap": seen.gap.as_dict()} if seen.gap else {})
         with self._database.begin() as uow:
+            # Held first: whoever submits a job now either is counted, or wakes the scope after this is written.
+            uow.scopes.hold_tick(scope, row.token)
             stalled = uow.jobs.mark_conditions(scope, stall_s=self._engine.stall_s) if in_flight else 0
-            left = sum(uow.jobs.converging_counts(scope)[0].values()) if in_flight or stacks else 0
+            left = sum(uow.jobs.converging_counts(scope)[0].values())
             after = next_interval(
                 in_flight=left,
                 spent_s=seen.spent_s,
@@ -260,6 +262,7 @@ class Converger:
         log.warning("tick.cloud_error", project=row.scope.project_id, reason=exc.reason, detail=exc.detail)
         after = max(self._engine.tick_min_s, min(row.interval_s * 2, self._engine.tick_max_s))
         with self._database.begin() as uow:
+            uow.scopes.hold_tick(row.scope, row.token)
             uow.jobs.mark_conditions(row.scope, stall_s=self._engine.stall_s)
             last = {"error": exc.reason, "detail": exc.detail, "in_flight": sum(counts.values())}
             uow.scopes.release_tick(row.scope, row.token, after_s=after, watermark=None, pacing=row.pacing, last=last)

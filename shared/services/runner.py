@@ -166,6 +166,7 @@ class Runner:
 
     def _created(self, job: Job, cluster: Cluster, uuid: str, *, adopted: bool) -> Job:
         with self._database.begin() as uow:
+            uow.scopes.wake(cluster.scope, within_s=self._engine.tick_min_s)
             fresh = uow.clusters.by_id(cluster.id, lock=True)
             uow.clusters.bind(cluster.id, uuid)
             step = "adopted" if adopted else "submitted"
@@ -178,7 +179,6 @@ class Runner:
             if fresh is not None and fresh.phase is Phase.PENDING:
                 uow.clusters.set_phase(cluster.id, Phase.PROVISIONING)
             uow.jobs.record([(job.id, step, after.state.value, {"magnum_uuid": uuid})])
-            uow.scopes.wake(cluster.scope, within_s=self._engine.tick_min_s)
         log.info("job.submitted", job_id=str(job.id), kind="create", magnum_uuid=uuid, adopted=adopted)
         return after
 
@@ -292,6 +292,7 @@ class Runner:
 
     def _submitted(self, job: Job, cluster: Cluster, params: Mapping[str, object], *, seen: ObservedCluster | None = None) -> Job:
         with self._database.begin() as uow:
+            uow.scopes.wake(cluster.scope, within_s=self._engine.tick_min_s)
             uow.clusters.by_id(cluster.id, lock=True)
             if seen is not None:
                 uow.clusters.seen(cluster.id, seen.raw_status)
@@ -299,7 +300,6 @@ class Runner:
                 job, look_after_s=_FIRST_LOOK_S.get(job.kind, _FIRST_LOOK_OF_CHANGE_S), params=params
             )
             uow.jobs.record([(job.id, "submitted", after.state.value, {"baseline": job.baseline})])
-            uow.scopes.wake(cluster.scope, within_s=self._engine.tick_min_s)
         log.info("job.submitted", job_id=str(job.id), kind=job.kind.value, magnum_uuid=cluster.magnum_uuid)
         return after
 

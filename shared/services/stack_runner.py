@@ -79,6 +79,7 @@ class StackRunner:
 
     def _created(self, job: Job, stack: Stack, heat_id: str, *, step: str) -> Job:
         with self._database.begin() as uow:
+            uow.scopes.wake(stack.scope, within_s=self._engine.tick_min_s)
             fresh = uow.stacks.by_id(stack.id, lock=True)
             uow.stacks.bind(stack.id, heat_id)
             now_job = uow.jobs.get(job.id)
@@ -90,7 +91,6 @@ class StackRunner:
             if fresh is not None and fresh.phase is Phase.PENDING:
                 uow.stacks.set_phase(stack.id, Phase.PROVISIONING)
             uow.jobs.record([(job.id, step, after.state.value, {"heat_id": heat_id})])
-            uow.scopes.wake(stack.scope, within_s=self._engine.tick_min_s)
         log.info("job.submitted", job_id=str(job.id), kind=job.kind.value, heat_id=heat_id)
         return after
 
@@ -182,9 +182,9 @@ class StackRunner:
 
     def _submitted(self, job: Job, stack: Stack) -> Job:
         with self._database.begin() as uow:
+            uow.scopes.wake(stack.scope, within_s=self._engine.tick_min_s)
             after = uow.jobs.release_converging(job, look_after_s=_FIRST_LOOK_S)
             uow.jobs.record([(job.id, "submitted", after.state.value, {"baseline": job.baseline})])
-            uow.scopes.wake(stack.scope, within_s=self._engine.tick_min_s)
         log.info("job.submitted", job_id=str(job.id), kind=job.kind.value, heat_id=stack.heat_id)
         return after
 

@@ -34,6 +34,9 @@ _BODIES: dict[str, Any] = {
     "PUT /clusters/{cluster_id}/node-groups/{node_group}": {"node_count": 2},
     "POST /clusters/{cluster_id}/upgrade": {"cluster_template_id": TEMPLATE_NAME},
     "PUT /clusters/{cluster_id}/grants": _GRANT,
+    "POST /stacks": {"name": "net-b", "template": "network"},
+    "POST /stacks/preview": {"name": "net-b", "template": "network"},
+    "PUT /stacks/{stack_id}": {"parameters": {"dns": ["9.9.9.9"]}},
     "PUT /credentials": _CREDENTIAL,
 }
 
@@ -54,7 +57,9 @@ GUARDED = [row for row in TABLE if row[1] != "any"]
 
 def _send(caller: Caller, operation: str, made: Mapping[str, str]) -> TestResponse:
     method, path = operation.split()
-    filled = path.format(cluster_id=made["id"], job_id=made["job_id"], node_group="default-worker", slug="conflict")
+    filled = path.format(
+        cluster_id=made["id"], job_id=made["job_id"], stack_id=made["stack_id"], node_group="default-worker", slug="conflict"
+    )
     if operation == "DELETE /clusters/{cluster_id}/grants":
         filled += "?subject_type=user&subject_id=someone"
     if operation == "DELETE /clusters/{cluster_id}/node-groups/{node_group}":
@@ -73,7 +78,9 @@ def _made(world: World) -> dict[str, Any]:
     made: dict[str, Any] = maker("POST", "/clusters", a_body()).get_json()
     world.complete(made["job_id"], PROJECT)
     world.cloud.put_foreign(_UUID, "by-hand")
-    return made
+    stack = maker("POST", "/stacks", {"name": "net-a", "template": "network"}).get_json()
+    world.complete(stack["job_id"], PROJECT)
+    return made | {"stack_id": stack["id"]}
 
 
 def test_the_table_has_every_operation() -> None:
@@ -130,13 +137,13 @@ def test_to_a_foreign_project_there_is_no_such_object(world: World, operation: s
 @pytest.mark.parametrize("operation,least,grant", GUARDED)
 def test_without_a_token_nothing_is_served(world: World, operation: str, least: str, grant: str) -> None:
     del least, grant
-    problem(_send(world.stranger(), operation, {"id": "x", "job_id": "x"}), 401, "TOKEN_MISSING")
+    problem(_send(world.stranger(), operation, {"id": "x", "job_id": "x", "stack_id": "x"}), 401, "TOKEN_MISSING")
     assert world.counts() == (0, 0, 0)
 
 
 @pytest.mark.parametrize("operation", [operation for operation, least, _ in TABLE if least == "any"])
 def test_the_service_itself_needs_no_token(world: World, operation: str) -> None:
-    assert _send(world.stranger(), operation, {"id": "x", "job_id": "x"}).status_code in {200, 503}
+    assert _send(world.stranger(), operation, {"id": "x", "job_id": "x", "stack_id": "x"}).status_code in {200, 503}
 
 
 def test_every_rule_is_asked_by_some_operation() -> None:

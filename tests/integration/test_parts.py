@@ -511,3 +511,30 @@ def test_ids_of_the_wrong_form_are_not_found(world: World) -> None:
         world.jobs.get(ACTOR, UUID(int=0))
     with pytest.raises(CloudError):
         world.cloud.gateway(SCOPE).resize("nothing", 1)
+
+
+def test_a_job_submitted_while_a_tick_ends_is_looked_at_soon(world: World) -> None:
+    """A worker has woken the scope and not committed; the tick must neither miss its job nor undo its wake."""
+    create(world)
+    world.round()
+    world.run_until_quiet()
+    cluster = world.rows("SELECT id FROM clusters")[0]["id"]
+    change = world.clusters.request_resize(ACTOR, str(cluster), {"node_count": 3})
+    assert change is not None
+    world.execute("UPDATE scopes SET next_tick_at = now() - interval '1 s', lease_token = NULL, lease_expires_at = NULL")
+    with ThreadPoolExecutor(1) as pool:
+        with world.database.begin() as uow:
+            uow.scopes.wake(SCOPE, within_s=0.5)
+            tick = pool.submit(world.converger.tick, SCOPE)
+            time.sleep(0.3)
+            assert not tick.done()
+            uow.connection.execute(
+                text(
+                    "UPDATE jobs SET state = 'converging', submitted_at = now(), look_at = now(),"
+                    " params = params || jsonb_build_object('target_total', 3) WHERE id = :id"
+                ),
+                {"id": change.job.id},
+            )
+        tick.result(WAIT_S)
+    planned = world.rows("SELECT extract(epoch FROM next_tick_at - now()) AS wait_s FROM scopes")[0]["wait_s"]
+    assert planned < world.settings.tick_max_s
