@@ -28,7 +28,7 @@ REPEATS = 3
 def measure() -> dict[str, Any]:
     """Run it; figures by name."""
     with tempfile.TemporaryDirectory(prefix="kcloud-accept-") as home:
-        settings = {"API_WORKERS": str(os.environ.get("API_WORKERS", "2")), "API_THREADS": os.environ.get("API_THREADS", "32")}
+        settings = {"API_WORKERS": str(os.environ.get("API_WORKERS", "2")), "API_THREADS": os.environ.get("API_THREADS", "16")}
         with Parts(Path(home), ("simulator", "api"), LOG_LEVEL="WARNING", **settings) as parts:
             baseline_port = free_port()
             environment = {**parts.plan.environment, "API_PORT": str(baseline_port)}

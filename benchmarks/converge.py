@@ -160,6 +160,10 @@ def _delays(parts: Parts, made: dict[str, Any]) -> list[float]:
     return sorted(row["at"] - ends[row["magnum_uuid"]][1] for row in found)
 
 
+#: A pause as long as this follows the tick that found the last one done.
+IDLE_S = 60.0
+
+
 class Periods:
     """How long ticks took, each with the pause after it, as their scope's row tells."""
 
@@ -170,7 +174,7 @@ class Periods:
     def sample(self) -> None:
         """Look at the latest."""
         for row in self._parts.rows("SELECT next_tick_at::text AS at, last_tick FROM scopes WHERE last_tick ? 'took_s'"):
-            if row["last_tick"].get("in_flight"):
+            if row["last_tick"].get("in_flight") and row["last_tick"]["next_in_s"] < IDLE_S:
                 self.seen[row["at"]] = row["last_tick"]["took_s"] + row["last_tick"]["next_in_s"]
 
 

@@ -134,14 +134,15 @@ class ScopeRepository:
         token: UUID,
         *,
         after_s: float,
+        interval_s: float,
         watermark: datetime | None,
         pacing: Mapping[str, Any],
         last: Mapping[str, Any],
     ) -> None:
-        """The tick is done; the next one in ``after_s``."""
+        """The tick is done; the next one in ``after_s``, which is ``interval_s`` after this one began."""
         self._connection.execute(
             text(
-                "UPDATE scopes SET lease_token = NULL, lease_expires_at = NULL, dispatched_at = NULL, interval_s = :after,"
+                "UPDATE scopes SET lease_token = NULL, lease_expires_at = NULL, dispatched_at = NULL, interval_s = :interval,"
                 " next_tick_at = now() + make_interval(secs => :after), watermark = coalesce(:watermark, watermark),"
                 " pacing = CAST(:pacing AS jsonb), last_tick = CAST(:last AS jsonb)"
                 " WHERE region = :region AND project_id = :project AND lease_token = :token"
@@ -151,6 +152,7 @@ class ScopeRepository:
                 "project": scope.project_id,
                 "token": token,
                 "after": after_s,
+                "interval": interval_s,
                 "watermark": watermark,
                 "pacing": as_json(pacing),
                 "last": as_json(last),

@@ -14,6 +14,10 @@ LEARNING_RATE: Final = 0.1
 FEW: Final = 3
 
 
+#: The least pause between two ticks, in seconds: the scope's other work gets its turn.
+BREATH_S = 0.1
+
+
 class Look(StrEnum):
     """Ways to look at what is in flight."""
 
@@ -67,16 +71,17 @@ def choose(in_flight: int, costs: Costs, interval_s: float) -> tuple[Look, int]:
     return (Look.GETS, 0) if in_flight * costs.get_s <= page else (Look.NEWEST, expected)
 
 
-def next_interval(*, in_flight: int, spent_s: float, share: float, minimum_s: float, maximum_s: float, idle_s: float) -> float:
-    """Seconds until the next tick: often while something is in flight, but never more than ``share`` of Magnum's time.
+def next_interval(*, in_flight: int, spent_s: float, took_s: float, share: float, minimum_s: float, idle_s: float) -> float:
+    """Seconds from one tick's beginning to the next one's: often while something is in flight, but never more than ``share`` of
+    Magnum's time, of which this tick used ``spent_s`` in its ``took_s``.
 
     With a :data:`FEW` in flight somebody is likely watching, and looks cost next to nothing: twice as often.
     """
     if in_flight == 0:
-        return idle_s
+        return took_s + idle_s
     if in_flight <= FEW:
         minimum_s /= 2
-    return max(min(max(spent_s / share, minimum_s), maximum_s), spent_s / share)
+    return max(spent_s / share, minimum_s, took_s + BREATH_S)
 
 
 def look_again_s(age_s: float, *, gone_is_the_goal: bool) -> float:

@@ -116,14 +116,16 @@ class Converger:
             uow.scopes.hold_tick(scope, row.token)
             stalled = uow.jobs.mark_conditions(scope, stall_s=self._engine.stall_s) if in_flight else 0
             left = sum(uow.jobs.converging_counts(scope)[0].values())
-            after = next_interval(
+            took = time.monotonic() - started
+            interval = next_interval(
                 in_flight=left,
                 spent_s=seen.spent_s,
+                took_s=took,
                 share=self._engine.magnum_share,
                 minimum_s=self._engine.tick_min_s,
-                maximum_s=self._engine.tick_max_s,
                 idle_s=self._engine.tick_idle_s,
             )
+            after = interval - took
             report = TickReport(
                 look=str(look),
                 in_flight=in_flight,
@@ -133,10 +135,18 @@ class Converger:
                 spent_s=round(seen.spent_s, 4),
                 moved=moved,
                 next_in_s=round(after, 3),
-                took_s=round(time.monotonic() - started, 4),
+                took_s=round(took, 4),
                 refused=seen.refused,
             )
-            uow.scopes.release_tick(scope, row.token, after_s=after, watermark=seen.watermark, pacing=pacing, last=_as_dict(report))
+            uow.scopes.release_tick(
+                scope,
+                row.token,
+                after_s=after,
+                interval_s=interval,
+                watermark=seen.watermark,
+                pacing=pacing,
+                last=_as_dict(report),
+            )
         TICK_SECONDS.labels(str(look)).observe(report.took_s)
         if in_flight:
             log.info("tick.done", project=scope.project_id, stalled=stalled, **_as_dict(report))
@@ -265,7 +275,9 @@ class Converger:
             uow.scopes.hold_tick(row.scope, row.token)
             uow.jobs.mark_conditions(row.scope, stall_s=self._engine.stall_s)
             last = {"error": exc.reason, "detail": exc.detail, "in_flight": sum(counts.values())}
-            uow.scopes.release_tick(row.scope, row.token, after_s=after, watermark=None, pacing=row.pacing, last=last)
+            uow.scopes.release_tick(
+                row.scope, row.token, after_s=after, interval_s=after, watermark=None, pacing=row.pacing, last=last
+            )
 
 
 def _asleep(cluster: Cluster, job: Job, *, arrived: bool) -> bool:

@@ -599,7 +599,7 @@ def test_tick_that_lost_its_lease_writes_nothing(database: Database) -> None:
         uow.scopes.hold_tick(SCOPE, stale)
     with database.begin() as uow:
         assert uow.scopes.claim_tick(SCOPE, fresh, ttl_s=TTL_S) is not None
-        uow.scopes.release_tick(SCOPE, stale, after_s=1000, watermark=None, pacing={}, last={"by": "stale"})
+        uow.scopes.release_tick(SCOPE, stale, after_s=1000, interval_s=1000, watermark=None, pacing={}, last={"by": "stale"})
         uow.scopes.hold_tick(SCOPE, fresh)
     with database.begin() as uow:
         row = uow.connection.execute(text("SELECT lease_token, last_tick FROM scopes")).one()
@@ -613,7 +613,7 @@ def test_tick_takes_turns_and_wakes_early(database: Database) -> None:
         assert uow.scopes.take_due(again_after_s=20) == [SCOPE]
         assert uow.scopes.take_due(again_after_s=20) == []
         uow.scopes.claim_tick(SCOPE, token, ttl_s=TTL_S)
-        uow.scopes.release_tick(SCOPE, token, after_s=300, watermark=None, pacing={}, last={})
+        uow.scopes.release_tick(SCOPE, token, after_s=300, interval_s=300, watermark=None, pacing={}, last={})
     with database.begin() as uow:
         assert uow.scopes.take_due(again_after_s=20) == []
         assert uow.scopes.claim_tick(SCOPE, uuid4(), ttl_s=TTL_S) is None

@@ -32,16 +32,18 @@ def test_the_chosen_way_is_the_cheaper_one(in_flight: int, rate: float, interval
     assert (page > 0) == (look is Look.NEWEST)
 
 
-@given(st.integers(1, 20_000), st.floats(0, 1000), st.floats(0.001, 1.0))
-def test_ticks_keep_to_their_share(in_flight: int, spent_s: float, share: float) -> None:
-    after = next_interval(in_flight=in_flight, spent_s=spent_s, share=share, minimum_s=2, maximum_s=10, idle_s=300)
-    assert spent_s / after <= share * (1 + 1e-9)
-    assert after >= (1 if in_flight <= FEW else 2)
-    assert after <= max(10, spent_s / share)
+@given(st.integers(1, 20_000), st.floats(0, 1000), st.floats(0, 100), st.floats(0.001, 1.0))
+def test_ticks_keep_to_their_share(in_flight: int, spent_s: float, work_s: float, share: float) -> None:
+    took_s = spent_s + work_s
+    interval = next_interval(in_flight=in_flight, spent_s=spent_s, took_s=took_s, share=share, minimum_s=2, idle_s=300)
+    assert spent_s / interval <= share * (1 + 1e-9)
+    assert interval >= (1 if in_flight <= FEW else 2)
+    assert interval > took_s
+    assert interval <= max(2, spent_s / share, took_s + 0.1)
 
 
 def test_idle_scopes_are_seldom_looked_at() -> None:
-    assert next_interval(in_flight=0, spent_s=9, share=0.5, minimum_s=2, maximum_s=10, idle_s=300) == 300
+    assert next_interval(in_flight=0, spent_s=9, took_s=10, share=0.5, minimum_s=2, idle_s=300) == 310
 
 
 @pytest.mark.parametrize("age_s,delete,other", [(0, 2, 45), (16, 2, 45), (80, 10, 45), (400, 30, 100), (86_400, 30, 300)])
