@@ -17,6 +17,7 @@ from api.policy import Policy
 from api.service import ServiceViews
 from api.spec import make_api
 from api.stacks import StackViews
+from api.templates import TemplateViews
 
 if TYPE_CHECKING:
     from shared.bootstrap import Container
@@ -52,6 +53,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         ClusterViews(kit),
         ChangeViews(kit),
         AccessViews(kit),
+        TemplateViews(kit),
         StackViews(kit),
         JobViews(kit),
         CredentialViews(kit),

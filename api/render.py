@@ -15,6 +15,7 @@ from shared.domain.access import Grant
 from shared.domain.clusters import Cluster, NodeGroup
 from shared.domain.jobs import Job, JobEvent
 from shared.domain.stacks import Stack, StackResource
+from shared.services.templates import Choice
 
 _ZERO = timedelta(0)
 
@@ -166,6 +167,29 @@ def grant_json(grant: Grant) -> dict[str, Any]:
         "granted_by": grant.granted_by,
         "created_at": rfc3339(grant.created_at),
     }
+
+
+def template_json(choice: Choice) -> dict[str, Any]:
+    """Something that clusters can be made of."""
+    kind, template = choice.type, choice.template
+    shown: dict[str, Any] = {
+        "id": choice.id,
+        "name": choice.name,
+        "source": choice.source,
+        "usable": not choice.problems,
+        "problems": choice.problems,
+        "magnum_uuid": template.uuid if template else None,
+        "magnum_name": template.name if template else None,
+        "coe": kind.coe if kind else (template.coe if template else ""),
+        "image": kind.image if kind else (template.image if template else None),
+        "flavor": kind.flavor if kind else (template.flavor if template else None),
+        "master_flavor": kind.master_flavor if kind else (template.master_flavor if template else None),
+        "labels": kind.labels if kind else (template.labels if template else {}),
+        "driver": template.driver if template else (kind.driver if kind else None),
+        "definition": kind.content() if kind else None,
+        "links": {"self": f"/templates/{choice.id}"},
+    }
+    return shown
 
 
 def stack_json(stack: Stack, job: Job | None) -> dict[str, Any]:

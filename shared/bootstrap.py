@@ -26,6 +26,7 @@ from shared.services.metering import MeteringService
 from shared.services.relay import Relay
 from shared.services.runner import Runner
 from shared.services.stacks import StackService
+from shared.services.templates import ShippedTypes, TemplateService
 from shared.services.upkeep import Upkeep
 from shared.settings import Settings, current
 
@@ -57,6 +58,7 @@ class Container:
     jobs: JobService
     catalogs: Catalogs
     stacks: StackService
+    templates: TemplateService
     access: AccessService
     health: HealthService
     metering: MeteringService
@@ -119,7 +121,8 @@ def build(
     stacks = StackService(
         database, the_cloud, clusters, HotTemplates(), clock, region=region, settings=settings.network, nudge=nudge
     )
-    clusters.give_networks(stacks.prepare_network)
+    templates = TemplateService(database, catalogs, ShippedTypes(), region=region)
+    clusters.give(stacks.prepare_network, templates.find_type)
     return Container(
         settings=settings,
         clock=clock,
@@ -129,6 +132,7 @@ def build(
         jobs=JobService(database, clusters, nudge=nudge),
         catalogs=catalogs,
         stacks=stacks,
+        templates=templates,
         access=AccessService(database, the_cloud, clusters),
         health=HealthService(
             database,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simulator import compute, control, identity, image, network, seed
+from simulator import compute, control, heat, identity, image, network, seed
 from simulator.clock import Clock
 from simulator.costs import Costs
 from simulator.faults import Faults
@@ -27,6 +27,7 @@ _PREFIXES = {
     "compute": "nova",
     "image": "glance",
     "network": "neutron",
+    "orchestration": "heat",
     "_control": "control",
 }
 
@@ -53,6 +54,7 @@ class Simulator:
         self.clock = Clock(config.speed, float(kept.get("offset", 0.0)))
         keystone = identity.Keystone(self.store, self.clock, token_s=config.token_s)
         nova, glance, neutron = compute.Nova(self.store), image.Glance(self.store), network.Neutron(self.store)
+        orchestration = heat.Heat(self.store, neutron, self.clock)
         collection = Collection(self.store)
         self.faults = Faults(config.seed)
         conductor = Conductor(collection, self.clock, self.faults, config.timing, config.seed)
@@ -71,7 +73,8 @@ class Simulator:
             "nova": compute.routes(nova, keystone),
             "glance": image.routes(glance, keystone),
             "neutron": network.routes(neutron, keystone),
-            "control": control.routes(magnum, keystone),
+            "heat": heat.routes(orchestration, keystone),
+            "control": control.routes(magnum, keystone, orchestration),
         }
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -3,6 +3,7 @@
 import uuid
 from typing import Any
 
+from simulator.heat import Heat
 from simulator.http import Answer, HttpError, Request, Router
 from simulator.identity import Keystone
 from simulator.magnum.clusters import merged
@@ -16,15 +17,23 @@ def _bad(words: str) -> HttpError:
     return HttpError(Answer(400, {"error": words}))
 
 
-def routes(magnum: Magnum, keystone: Keystone) -> Router:
+def routes(magnum: Magnum, keystone: Keystone, heat: Heat) -> Router:
     """Everything under /_control."""
     handlers = _Control(magnum, keystone)
+
+    def set_heat(request: Request) -> Answer:
+        body = request.json()
+        heat.seconds = float(body.get("seconds", heat.seconds))
+        heat.fail_next = body.get("fail_next", heat.fail_next)
+        return Answer(200, {"seconds": heat.seconds, "fail_next": heat.fail_next})
+
     router = Router()
     router.add("GET", "/", handlers.state)
     router.add("GET", "/faults", lambda _: Answer(200, {"faults": magnum.conductor.faults.listed()}))
     router.add("POST", "/faults", handlers.add_fault)
     router.add("DELETE", "/faults", handlers.clear_faults)
     router.add("DELETE", "/faults/{id}", handlers.drop_fault)
+    router.add("POST", "/heat", set_heat)
     router.add("POST", "/clock", handlers.clock)
     router.add("POST", "/settings", handlers.settings)
     router.add("GET", "/statistics", lambda _: Answer(200, magnum.costs.statistics()))

@@ -25,6 +25,7 @@ SERVICES = (
     ("compute", "nova", "/compute/v2.1"),
     ("image", "glance", "/image"),
     ("network", "neutron", "/network"),
+    ("orchestration", "heat", "/orchestration/v1/%(project)s"),
 )
 
 
@@ -238,7 +239,7 @@ class Keystone:
                 "roles": [{"id": _role_id(name), "name": name} for name in body["roles"]],
             }
             if catalog:
-                view["catalog"] = _catalog(request.origin)
+                view["catalog"] = _catalog(request.origin, project["id"])
         return view
 
     def check(self, request: Request) -> Answer:
@@ -260,8 +261,8 @@ class Keystone:
 
     def catalog(self, request: Request) -> Answer:
         """GET /auth/catalog."""
-        self.identify(request)
-        return Answer(200, {"catalog": _catalog(request.origin)})
+        me = self.identify(request)
+        return Answer(200, {"catalog": _catalog(request.origin, me.project_id or "")})
 
     def own_projects(self, request: Request) -> Answer:
         """GET /auth/projects."""
@@ -278,7 +279,7 @@ def _plain(item: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in item.items() if key not in {"password", "secret"}} | {"links": {}}
 
 
-def _catalog(origin: str) -> list[dict[str, Any]]:
+def _catalog(origin: str, project: str) -> list[dict[str, Any]]:
     return [
         {
             "id": uuid.uuid5(uuid.NAMESPACE_DNS, kind).hex,
@@ -290,7 +291,7 @@ def _catalog(origin: str) -> list[dict[str, Any]]:
                     "interface": interface,
                     "region_id": REGION,
                     "region": REGION,
-                    "url": origin + path,
+                    "url": origin + path.replace("%(project)s", project),
                 }
                 for interface in ("public", "internal", "admin")
             ],

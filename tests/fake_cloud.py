@@ -8,7 +8,7 @@ calls: each call first lets the time that has passed since the last one do its w
 import itertools
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -20,6 +20,7 @@ import requests
 from shared.domain.clusters import NAME_PATTERN, ClusterSpec, NodeGroup, NodeGroupSpec, ObservedCluster, Scope
 from shared.domain.ports import Catalog, Clock, Flavor, Template
 from shared.errors import CloudAuthFailed, CloudTimeout
+from shared.openstack.catalog import template_from
 from shared.openstack.errors import error_of
 from tests.authority import AUTHORITY
 from tests.builders import KEYPAIR, OTHER_PROJECT, PROJECT, REGION, a_flavor, a_template
@@ -160,8 +161,14 @@ class FakeCloud:
         self.groups: dict[str, list[str]] = {}  #: of each user
         self.allowed = {PROJECT, OTHER_PROJECT}
         self.templates: list[Template] = [a_template()]
-        self.flavors: list[Flavor] = [a_flavor("cpu.large"), a_flavor("gpu.a100.large", vcpus=32, ram_mb=131072)]
+        self.flavors: list[Flavor] = [
+            a_flavor("cpu.large"),
+            a_flavor("gpu.a100.large", vcpus=32, ram_mb=131072),
+            a_flavor("npu.intel.medium"),
+            a_flavor("cpu.medium", vcpus=8),
+        ]
         self.keypairs = {KEYPAIR}
+        self.image_os = {"ubuntu-24.04-kube-v1.33.1": "ubuntu", "plain": ""}
         self.quotas: dict[str, int] = {}  #: clusters that a project may have; 1000 where nothing is said
         self.administrator = False  #: lists show every project's clusters, as Magnum does for an administrator
         self.conductor_up = True
@@ -356,11 +363,28 @@ class FakeGateway:
 
         return self._writing("sign", write)
 
+    def find_template(self, name: str) -> str | None:
+        def read() -> str | None:
+            named = [template for template in self._cloud.templates if template.name == name]
+            return named[0].uuid if named else None
+
+        return self._reading("find_template", read)
+
+    def create_template(self, body: Mapping[str, Any]) -> str:
+        def write(_drop: bool) -> str:
+            made = template_from({**body, "uuid": str(uuid4())}, self._cloud.image_os)
+            self._cloud.templates.append(made)
+            return made.uuid
+
+        return self._writing("create_template", write)
+
     def catalog(self) -> Catalog:
         cloud = self._cloud
         return self._reading(
             "catalog",
-            lambda: Catalog(tuple(cloud.templates), tuple(cloud.flavors), frozenset(cloud.keypairs), cloud.clock.now()),
+            lambda: Catalog(
+                tuple(cloud.templates), tuple(cloud.flavors), frozenset(cloud.keypairs), cloud.clock.now(), dict(cloud.image_os)
+            ),
         )
 
     def create(self, spec: ClusterSpec) -> str:

@@ -119,6 +119,26 @@ class Choice(fields.String):
         return value
 
 
+class ListOf(fields.List[Any]):
+    """A list of objects, which somebody else examines."""
+
+    def __init__(self, *, most: int, **kwargs: Any) -> None:
+        metadata = {"maxItems": most} | kwargs.pop("metadata", {})
+        super().__init__(fields.Dict(), metadata=metadata, **kwargs)
+        self._most = most
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_kwargs: Any) -> list[Any]:
+        del attr, data
+        if type(value) is not list:
+            raise refuse("array", f"Must be an array of objects, not {name_of(value)}.")
+        if len(value) > self._most:
+            raise refuse("length", f"Must have at most {self._most} entries; it has {len(value)}.")
+        for one in value:
+            if type(one) is not dict:
+                raise refuse("object", f"Must hold objects only, not {name_of(one)}.")
+        return value
+
+
 class Names(fields.List[Any]):
     """A list of strings, each once."""
 

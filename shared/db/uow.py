@@ -14,6 +14,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.db.accept import Acceptor, AcceptRepository, AlreadyWritten, CreateWriter
 from shared.db.audit import AuditRepository
+from shared.db.cluster_types import ClusterTypeRepository
 from shared.db.clusters import ClusterRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
@@ -44,6 +45,7 @@ class UnitOfWork:
         self.audit = AuditRepository(connection)
         self.grants = GrantRepository(connection)
         self.stacks = StackRepository(connection)
+        self.types = ClusterTypeRepository(connection)
 
 
 class Database:

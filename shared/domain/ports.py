@@ -70,6 +70,7 @@ class Catalog:
     flavors: tuple[Flavor, ...]
     keypairs: frozenset[str]
     read_at: datetime
+    image_os: Mapping[str, str] = field(default_factory=dict)  #: os_distro of each image, by id and by name; "" where it has none
 
     def template(self, ref: str) -> Template | None:
         """By id, or by a name that only one has."""
@@ -140,6 +141,14 @@ class CloudGateway(Protocol):
 
     def delete(self, uuid: str) -> bool:
         """Ask for removal; False where there was nothing to remove."""
+        ...
+
+    def find_template(self, name: str) -> str | None:
+        """The uuid of the cluster template of this name, the oldest of several; None where there is none."""
+        ...
+
+    def create_template(self, body: Mapping[str, Any]) -> str:
+        """Make a cluster template; its uuid."""
         ...
 
     def catalog(self) -> Catalog:

@@ -14,6 +14,7 @@ from shared.domain.lifecycle import Decision, Fail, Limits, Resubmit, Succeed, W
 TAG: Final = "kcloud"
 NETWORK: Final = "network"  #: the template of a cluster's own network
 INTERCONNECT: Final = "interconnect"  #: the template that connects such networks
+WITH_RANGE: Final = frozenset({NETWORK, INTERCONNECT})  #: templates whose parameter cidr is allocated
 _FAILED, _IN_PROGRESS = "_FAILED", "_IN_PROGRESS"
 #: Seconds in which an accepted call must have begun, else it is made again.
 _BEGIN_S: Final = 10.0

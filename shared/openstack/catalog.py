@@ -29,13 +29,18 @@ def read_catalog(connection: "Connection", templates: Iterable[Mapping[str, Any]
             for flavor in connection.compute.flavors(details=True, get_extra_specs=True)
         )
         keypairs = frozenset(pair.name for pair in connection.compute.keypairs())
+        image_os: dict[str, str] = {}
+        for image in connection.image.images():
+            distro = getattr(image, "os_distro", None) or (image.properties or {}).get("os_distro") or ""
+            image_os |= {image.id: str(distro), image.name or image.id: str(distro)}
     except (ksa.ClientException, sdk.SDKException) as exc:
         raise translate(exc, mutating=False) from exc
-    return Catalog(tuple(template_from(item) for item in templates), flavors, keypairs, datetime.now(UTC))
+    known = tuple(template_from(item, image_os) for item in templates)
+    return Catalog(known, flavors, keypairs, datetime.now(UTC), image_os)
 
 
-def template_from(body: Mapping[str, Any]) -> Template:
-    """A template as Magnum's JSON shows it."""
+def template_from(body: Mapping[str, Any], image_os: Mapping[str, str] | None = None) -> Template:
+    """A template as Magnum's JSON shows it. ``image_os``: the operating system of each image."""
     return Template(
         uuid=body["uuid"],
         name=body.get("name") or "",
@@ -47,4 +52,7 @@ def template_from(body: Mapping[str, Any]) -> Template:
         master_lb_enabled=bool(body.get("master_lb_enabled")),
         image=body.get("image_id"),
         driver=body.get("driver"),
+        image_os=(image_os or {}).get(body.get("image_id") or "") or None,
+        created_at=datetime.fromisoformat(body["created_at"]) if body.get("created_at") else None,
+        network_driver=body.get("network_driver"),
     )

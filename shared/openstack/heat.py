@@ -28,11 +28,12 @@ class HeatGateway:
         self._scope = scope
 
     def get(self, ref: str) -> ObservedStack | None:
-        """One stack by id or by name; None where there is none. A deleted one is still shown by its id."""
+        """One stack by id or by name; None where there is none. A deleted one is shown by its id only (Heat shows it by its name too)."""
         try:
-            return _stack(self._heat.read(f"/stacks/{ref}", {"resolve_outputs": "True"})["stack"])
+            seen = _stack(self._heat.read(f"/stacks/{ref}", {"resolve_outputs": "True"})["stack"])
         except CloudNotFound:
             return None
+        return None if seen.status == "DELETE_COMPLETE" and seen.id != ref else seen
 
     def listed(self) -> list[ObservedStack]:
         """All stacks of ours that are not deleted, without outputs: one request however many there are."""

@@ -144,6 +144,20 @@ class MagnumGateway:
             return False
         return True
 
+    def find_template(self, name: str) -> str | None:
+        """By the list: Magnum answers 409 to the name of several, and does not tell their ids."""
+        listed = self._wire.read("/clustertemplates/detail").get("clustertemplates", [])
+        named = [item for item in listed if item.get("name") == name]
+        return min(named, key=lambda item: (str(item.get("created_at")), item["uuid"]))["uuid"] if named else None
+
+    def create_template(self, body: Mapping[str, Any]) -> str:
+        """Make a cluster template; its uuid."""
+        uuid = self._wire.write("POST", "/clustertemplates", body).get("uuid")
+        if not isinstance(uuid, str):
+            msg = "Magnum took the cluster template without telling its uuid."
+            raise CloudError(msg, executed=None)
+        return uuid
+
     def catalog(self) -> Catalog:
         """Templates, flavors and keypairs that the project can use."""
         session = self._sessions.session(self._scope)

@@ -38,10 +38,12 @@ from shared.errors import (
     as_sentence,
 )
 from shared.services.stack_jobs import drop_network
+from shared.services.templates import as_template, driver_of, problems_of
 from shared.services.usage import usage_rows
 
 if TYPE_CHECKING:
     from shared.db.uow import Database, UnitOfWork
+    from shared.domain.cluster_types import ClusterType
     from shared.domain.stacks import Stack
     from shared.services.catalogs import Catalogs
     from shared.settings import EngineSettings
@@ -100,10 +102,12 @@ class ClusterService:
         self._deadlines = Deadlines(engine.create_deadline_s, engine.resize_deadline_s, engine.delete_deadline_s)
         self._nudge = nudge
         self._networks: PrepareNetwork = _no_networks
+        self._find_type: Callable[[str, str], ClusterType | None] = lambda _project, _name: None
 
-    def give_networks(self, prepare: PrepareNetwork) -> None:
-        """Who prepares clusters' own networks."""
-        self._networks = prepare
+    def give(self, networks: PrepareNetwork, find_type: Callable[[str, str], ClusterType | None]) -> None:
+        """Who prepares clusters' own networks, and who knows cluster types by project and name."""
+        self._networks = networks
+        self._find_type = find_type
 
     # -- create ---------------------------------------------------------------------------------------------------
 
@@ -125,57 +129,81 @@ class ClusterService:
         scope = Scope(self._region, actor.project_id)
         self.require_credential(scope)
         catalog = self._catalogs.get(scope)
-        template, wrong = self._examine(scope, catalog, fields)
+        template, kind, wrong = self._examine(scope, catalog, fields)
         if validate_only and not findings and not wrong:
             self._require_free_name(actor, fields["name"])
             if fields.get("network") != "isolated":
                 return None
         if findings or wrong or template is None:
             raise InvalidRequest(as_sentence([*findings, *wrong]), errors=[*findings, *wrong])
+        if kind is not None:
+            fields = {"node_count": kind.node_count, "master_count": kind.master_count, **fields}
         cluster, job = self._new_create(actor, scope, fields, template)
-        if fields.get("network") == "isolated":
-            return self._create_isolated(actor, fields, cluster, job, idempotency, validate_only=validate_only)
+        if kind is not None and not template.uuid:
+            job = replace(job, params=job.params | {"template": kind.body(driver_of(kind, catalog))})
+        if fields.get("network") == "isolated" or (kind is not None and kind.node_groups):
+            groups = kind.node_groups if kind is not None else ()
+            return self._create_together(actor, fields, cluster, job, groups, idempotency, validate_only=validate_only)
         written = self._database.acceptor.create(cluster, job, idempotency)
         if not written and idempotency is not None:
             return self._replay(actor, idempotency)
         self._nudge()
         return Accepted(cluster, job)
 
-    def _create_isolated(
+    def _create_together(
         self,
         actor: Actor,
         fields: Mapping[str, Any],
         cluster: Cluster,
         job: Job,
+        groups: Sequence[NodeGroupSpec],
         idempotency: Idempotency | None,
         *,
         validate_only: bool,
     ) -> Accepted | None:
-        """First the network's stack, then the cluster in it: two jobs, promised together, the second after the first."""
-        write = self._networks(actor, cluster, fields.get("network_cidr"))
+        """Jobs that are promised together: the network's stack first, then the cluster in it, then its further node groups."""
+        write = self._networks(actor, cluster, fields.get("network_cidr")) if fields.get("network") == "isolated" else None
         with contextlib.suppress(_OnlyValidated), self._database.begin() as uow:
             replay = self._recall(uow, actor, idempotency)
             if replay:
                 return replay
-            stack, first = write(uow)
+            if write is not None:
+                stack, first = write(uow)
+                deadline = first.deadline_at + self._deadlines.of(JobKind.CREATE) if first.deadline_at else None
+                job = replace(job, after_id=first.id, deadline_at=deadline)
+                cluster = replace(cluster, network_stack_id=stack.id)
             if validate_only:
                 raise _OnlyValidated
-            deadline = first.deadline_at + self._deadlines.of(JobKind.CREATE) if first.deadline_at else None
-            job = replace(job, after_id=first.id, deadline_at=deadline)
-            uow.accept.cluster(replace(cluster, network_stack_id=stack.id))
+            uow.accept.cluster(replace(cluster, node_count=cluster.node_count + sum(group.node_count for group in groups)))
             if idempotency and not uow.accept.remember(actor.project_id, idempotency, job.id):
                 raise _key_in_use()
             uow.accept.change(job)
+            sizes = {DEFAULT_GROUP: cluster.node_count}
+            for group in groups:
+                params = {"spec": asdict(group), "node_group": group.name, "before": dict(sizes)}
+                later = self._new_job(actor, cluster, JobKind.ADD_NODE_GROUP, params)
+                waits = job.deadline_at - self._clock.now() if job.deadline_at else timedelta(0)
+                later = replace(later, deadline_at=later.deadline_at + waits if later.deadline_at else None)
+                uow.clusters.want_group(cluster.id, group)
+                uow.accept.change(later)
+                sizes[group.name] = group.node_count
             return self._accepted(uow, cluster.id, job)
         return None
 
-    def _examine(self, scope: Scope, catalog: Catalog, fields: Mapping[str, Any]) -> tuple[Template | None, list[FieldError]]:
+    def _examine(
+        self, scope: Scope, catalog: Catalog, fields: Mapping[str, Any]
+    ) -> tuple[Template | None, ClusterType | None, list[FieldError]]:
         wrong: list[FieldError] = []
         template: Template | None = None
+        kind: ClusterType | None = None
         if "cluster_template_id" in fields:
             ref = fields["cluster_template_id"]
             template = catalog.template(ref)
-            if template is None:
+            if template is None and (kind := self._find_type(scope.project_id, ref)) is not None:
+                template = as_template(kind, catalog)
+                words = "; ".join(problems_of(kind, catalog))
+                wrong += [FieldError("cluster_template_id", "usable", f"Cluster type {ref!r}: {words}")] if words else []
+            elif template is None:
                 catalog = self._catalogs.after_miss(scope)
                 template = catalog.template(ref)
             if template is None:
@@ -210,7 +238,7 @@ class ClusterService:
         if template and masters > 1 and not template.master_lb_enabled:
             words = f"Template {template.name!r} has no load balancer for masters, so master_count must be 1."
             wrong.append(FieldError("master_count", "load_balancer", words))
-        return template, wrong
+        return template, kind, wrong
 
     def _new_create(self, actor: Actor, scope: Scope, fields: Mapping[str, Any], template: Template) -> tuple[Cluster, Job]:
         now = self._clock.now()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from shared.domain.stacks import INTERCONNECT, NETWORK
+from shared.domain.stacks import NETWORK
 from shared.errors import ConfigurationError, FieldError
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ _JSON_TYPES: Final = {
     "comma_delimited_list": (list, str),
     "json": (dict, list, str),
 }
-#: Parameters that this service fills in itself.
-_OURS: Final[dict[str, frozenset[str]]] = {INTERCONNECT: frozenset({"members"})}
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,7 @@ class HotTemplate:
     @property
     def asked(self) -> dict[str, dict[str, Any]]:
         """The parameters that a caller may give."""
-        ours = _OURS.get(self.name, frozenset())
-        return {name: spec for name, spec in self.parameters.items() if name not in ours}
+        return self.parameters
 
     def findings(self, given: Mapping[str, Any], *, filled: frozenset[str] = frozenset()) -> list[FieldError]:
         """What is wrong with the caller's parameters, as far as the document tells. ``filled``: those that need not be given."""

@@ -1,9 +1,11 @@
-"""Connections between clusters' own networks: who can be connected, and what the template is told of each."""
+"""Connections between clusters' own networks: who can be connected, and the document that connects them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import yaml
 
 from shared.domain.clusters import Phase
 from shared.domain.stacks import INTERCONNECT, Stack
@@ -25,6 +27,15 @@ class Member:
     cluster: Cluster
     stack: Stack
 
+    @property
+    def key(self) -> str:
+        """What its resources' names end with: the same whoever else is a member, so that an update leaves them alone."""
+        return self.cluster.id.hex[:12]
+
+    def output(self, name: str) -> str:
+        """What its network's stack tells."""
+        return str(self.stack.outputs[name])
+
 
 def member_of(cluster: Cluster, stack: Stack | None) -> Member | str:
     """The member, or why the cluster can't be one."""
@@ -38,8 +49,53 @@ def member_of(cluster: Cluster, stack: Stack | None) -> Member | str:
     return Member(cluster, stack)
 
 
-def parameters_for(template: HotTemplate, members: Sequence[Member]) -> dict[str, Any]:
-    """What the interconnection's template is given besides the caller's parameters."""
+def document_for(template: HotTemplate, members: Sequence[Member]) -> str:
+    """The HOT document that Heat is given: the shipped one, and for a connection what each member adds.
+
+    Between two isolated routers packets need a network that both have a port in, a route each way (Neutron's extra routes), and, since
+    security groups admit nothing by default, a rule for each other member's range.
+    """
     if template.name != INTERCONNECT:
-        return {}
-    return {"members": [{name: member.stack.outputs[name] for name in _OUTPUTS} for member in members]}
+        return template.text
+    document: dict[str, Any] = yaml.safe_load(template.text)
+    resources: dict[str, Any] = document["resources"]
+    for member in members:
+        others = [other for other in members if other is not member]
+        resources[f"port_{member.key}"] = {
+            "type": "OS::Neutron::Port",
+            "properties": {
+                "name": {"get_param": "name"},
+                "network": {"get_resource": "transit"},
+                "fixed_ips": [{"subnet": {"get_resource": "transit_subnet"}}],
+                "port_security_enabled": False,
+            },
+        }
+        resources[f"interface_{member.key}"] = {
+            "type": "OS::Neutron::RouterInterface",
+            "properties": {"router": member.output("router_id"), "port": {"get_resource": f"port_{member.key}"}},
+        }
+        resources[f"routes_{member.key}"] = {
+            "type": "OS::Neutron::ExtraRouteSet",
+            "depends_on": [f"interface_{each.key}" for each in members],
+            "properties": {
+                "router": member.output("router_id"),
+                "routes": [
+                    {
+                        "destination": other.output("cidr"),
+                        "nexthop": {"get_attr": [f"port_{other.key}", "fixed_ips", 0, "ip_address"]},
+                    }
+                    for other in others
+                ],
+            },
+        }
+        for other in others:
+            resources[f"rule_{member.key}_{other.key}"] = {
+                "type": "OS::Neutron::SecurityGroupRule",
+                "properties": {
+                    "security_group": member.output("security_group_id"),
+                    "direction": "ingress",
+                    "ethertype": "IPv4",
+                    "remote_ip_prefix": other.output("cidr"),
+                },
+            }
+    return yaml.safe_dump(document, sort_keys=False)

@@ -31,6 +31,7 @@ from shared.services.hot import HotTemplates
 from shared.services.sizing import Call, after_end, next_call
 from shared.services.stack_jobs import drop_network
 from shared.services.stack_runner import StackRunner
+from shared.services.templates import ensure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -135,9 +136,14 @@ class Runner:
         network = self._network_of(job, cluster)
         if isinstance(network, JobError):
             return self._end_unmade(job, cluster, JobState.FAILED, network.as_dict(), network.reason)
+        template = cluster.template_id
+        if not template:
+            template = ensure(gateway, job.params["template"])
+            with self._database.begin() as uow:
+                uow.clusters.set_template(cluster.id, template, job.params["template"]["name"])
         spec = ClusterSpec(
             name=name,
-            template=cluster.template_id,
+            template=template,
             node_count=job.params.get("node_count", cluster.node_count),
             master_count=cluster.master_count,
             keypair=cluster.keypair,

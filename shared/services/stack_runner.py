@@ -11,7 +11,7 @@ from shared.domain.stacks import INTERCONNECT, ObservedStack, Stack
 from shared.errors import CloudError
 from shared.observability.logging import get_logger
 from shared.services.hot import HotTemplate, HotTemplates
-from shared.services.interconnect import member_of, parameters_for
+from shared.services.interconnect import document_for, member_of
 from shared.services.stack_jobs import TIMEOUT_MINUTES
 
 if TYPE_CHECKING:
@@ -70,11 +70,11 @@ class StackRunner:
         template = self._template(stack)
         if isinstance(template, JobError):
             return self._end(job, stack, JobState.FAILED, error=template)
-        parameters = self._parameters(stack, template)
-        if isinstance(parameters, JobError):
-            return self._end(job, stack, JobState.FAILED, error=parameters)
+        text = self._document(stack, template)
+        if not isinstance(text, str):
+            return self._end(job, stack, JobState.FAILED, error=text)
         job = self._intend(job, None)
-        made = gateway.create(stack.heat_name, template.text, parameters, timeout_minutes=TIMEOUT_MINUTES)
+        made = gateway.create(stack.heat_name, text, stack.parameters, timeout_minutes=TIMEOUT_MINUTES)
         return self._created(job, stack, made, step="submitted")
 
     def _created(self, job: Job, stack: Stack, heat_id: str, *, step: str) -> Job:
@@ -108,11 +108,11 @@ class StackRunner:
         template = self._template(stack)
         if isinstance(template, JobError):
             return self._end(job, stack, JobState.FAILED, error=template)
-        parameters = self._parameters(stack, template)
-        if isinstance(parameters, JobError):
-            return self._end(job, stack, JobState.FAILED, error=parameters)
+        text = self._document(stack, template)
+        if not isinstance(text, str):
+            return self._end(job, stack, JobState.FAILED, error=text)
         job = self._intend(job, seen)
-        gateway.update(seen.id, stack.heat_name, template.text, parameters, timeout_minutes=TIMEOUT_MINUTES)
+        gateway.update(seen.id, stack.heat_name, text, stack.parameters, timeout_minutes=TIMEOUT_MINUTES)
         return self._submitted(job, stack)
 
     # -- delete -------------------------------------------------------------------------------------------------------
@@ -157,9 +157,9 @@ class StackRunner:
         found = self._templates.get(stack.template)
         return found or JobError("TEMPLATE_GONE", f"The template {stack.template!r} is not shipped any more.")
 
-    def _parameters(self, stack: Stack, template: HotTemplate) -> dict[str, object] | JobError:
+    def _document(self, stack: Stack, template: HotTemplate) -> str | JobError:
         if template.name != INTERCONNECT:
-            return dict(stack.parameters)
+            return template.text
         members = []
         with self._database.begin() as uow:
             for cluster_id, name in stack.members.items():
@@ -172,7 +172,7 @@ class StackRunner:
                 if isinstance(member, str):
                     return JobError("MEMBER_NOT_READY", member)
                 members.append(member)
-        return {**stack.parameters, **parameters_for(template, members)}
+        return document_for(template, members)
 
     def _intend(self, job: Job, seen: ObservedStack | None) -> Job:
         stamp = seen.updated_at.isoformat() if seen and seen.updated_at else None

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 from shared.domain.clusters import Cluster, Phase, Scope
 from shared.domain.jobs import Job, JobKind
 from shared.domain.ports import AcceptedStack, Actor, Clock, Cloud, Idempotency, Page
-from shared.domain.stacks import INTERCONNECT, NETWORK, Stack, StackResource, first_free, heat_name
+from shared.domain.stacks import INTERCONNECT, NETWORK, WITH_RANGE, Stack, StackResource, first_free, heat_name
 from shared.errors import (
     AlreadyExists,
     CloudError,
@@ -22,7 +22,7 @@ from shared.errors import (
     NotFound,
     as_sentence,
 )
-from shared.services.interconnect import Member, member_of, parameters_for
+from shared.services.interconnect import Member, document_for, member_of
 from shared.services.stack_jobs import delete_stack_within, stack_job
 
 if TYPE_CHECKING:
@@ -118,18 +118,19 @@ class StackService:
             words = f"There is no template {fields['template']!r}. There are: {', '.join(self.templates.all)}."
             wrong.append(FieldError("template", "exists", words))
         given = dict(fields.get("parameters") or {})
-        filled = frozenset({"cidr", "external_network", "name"}) if fields.get("template") == NETWORK else frozenset({"name"})
+        ranged = fields.get("template") in WITH_RANGE
+        filled = frozenset({"cidr", "external_network", "name"}) if ranged else frozenset({"name"})
         if template is not None:
             wrong += template.findings(given, filled=filled)
         members = self._members(actor, fields, wrong)
-        cidr = self._wish(given, wrong) if fields.get("template") == NETWORK else None
+        cidr = self._wish(given, wrong) if ranged else None
         if wrong or template is None:
             raise InvalidRequest(as_sentence(wrong), errors=wrong)
         if "name" in template.parameters:
             given.setdefault("name", fields["name"])
         if template.name == NETWORK:
             self._fill_network(scope, given)
-        taken = self._project_ranges(scope) if template.name == NETWORK else []
+        taken = self._project_ranges(scope) if ranged else []
         stack, job = self._new(
             actor, fields["name"], template.name, given, members={str(m.cluster.id): m.cluster.name for m in members}
         )
@@ -137,7 +138,7 @@ class StackService:
             replay = self._recall(uow, actor, idempotency)
             if replay:
                 return replay
-            if template.name == NETWORK:
+            if ranged:
                 stack = self.allocate(uow, stack, cidr, taken)
             if validate_only:
                 uow.connection.rollback()
@@ -282,7 +283,7 @@ class StackService:
             raise Conflict(msg, reason="TEMPLATE_GONE")
         given = stack.parameters | dict(fields.get("parameters") or {})
         wrong += template.findings(given)
-        if stack.template == NETWORK and given.get("cidr") != stack.parameters.get("cidr"):
+        if stack.template in WITH_RANGE and given.get("cidr") != stack.parameters.get("cidr"):
             words = "A network's range can't be changed: what is connected to it has addresses of it."
             wrong.append(FieldError("parameters.cidr", "fixed", words))
         members = self._members(actor, {"template": stack.template, **fields}, wrong) if "members" in fields else None
@@ -360,21 +361,22 @@ class StackService:
         if stack and "members" not in fields and stack.members:
             named["members"] = list(stack.members)
         members = self._members(actor, named, wrong)
-        wish = self._wish(given, wrong) if name == NETWORK else None
+        wish = self._wish(given, wrong) if name in WITH_RANGE else None
         if wrong or template is None:
             raise InvalidRequest(as_sentence(wrong), errors=wrong)
         if name == NETWORK:
             self._fill_network(scope, given)
+        if name in WITH_RANGE:
             given["cidr"] = str(wish) if wish else self._next_range(scope)
         if "name" in template.parameters:
             given.setdefault("name", stack.name if stack else fields.get("name", "preview"))
-        given |= parameters_for(template, members)
+        text = document_for(template, members)
         gateway = self._cloud.stacks(scope)
         try:
             if stack is not None and stack.heat_id is not None:
-                changes = gateway.preview_update(stack.heat_id, stack.heat_name, template.text, given)
+                changes = gateway.preview_update(stack.heat_id, stack.heat_name, text, given)
             else:
-                changes = {"added": gateway.preview(f"preview-{uuid4().hex[:8]}", template.text, given)}
+                changes = {"added": gateway.preview(f"preview-{uuid4().hex[:8]}", text, given)}
         except CloudRejected as exc:
             raise InvalidRequest(
                 f"Heat does not take it: {exc.detail}", errors=[FieldError("parameters", "heat", exc.detail)]

@@ -33,7 +33,7 @@ def world(_wired: tuple[Container, FakeCloud, Flask, Tokens]) -> World:
     with container.database.engine.begin() as connection:
         connection.execute(
             text(
-                "TRUNCATE clusters, jobs, job_events, idempotency_keys, usage_intervals, scopes, credentials, stacks, address_ranges CASCADE"
+                "TRUNCATE clusters, jobs, job_events, idempotency_keys, usage_intervals, scopes, credentials, stacks, address_ranges, cluster_types CASCADE"
             )
         )
         connection.execute(text("TRUNCATE audit_events"))

@@ -34,6 +34,13 @@ _BODIES: dict[str, Any] = {
     "PUT /clusters/{cluster_id}/node-groups/{node_group}": {"node_count": 2},
     "POST /clusters/{cluster_id}/upgrade": {"cluster_template_id": TEMPLATE_NAME},
     "PUT /clusters/{cluster_id}/grants": _GRANT,
+    "POST /templates": {
+        "name": "mine-too",
+        "image": "ubuntu-24.04-kube-v1.33.1",
+        "flavor": "cpu.large",
+        "master_flavor": "cpu.large",
+    },
+    "PUT /templates/{template_id}": {"image": "ubuntu-24.04-kube-v1.33.1", "flavor": "cpu.medium", "master_flavor": "cpu.large"},
     "POST /stacks": {"name": "net-b", "template": "network"},
     "POST /stacks/preview": {"name": "net-b", "template": "network"},
     "PUT /stacks/{stack_id}": {"parameters": {"dns": ["9.9.9.9"]}},
@@ -58,7 +65,12 @@ GUARDED = [row for row in TABLE if row[1] != "any"]
 def _send(caller: Caller, operation: str, made: Mapping[str, str]) -> TestResponse:
     method, path = operation.split()
     filled = path.format(
-        cluster_id=made["id"], job_id=made["job_id"], stack_id=made["stack_id"], node_group="default-worker", slug="conflict"
+        cluster_id=made["id"],
+        job_id=made["job_id"],
+        stack_id=made["stack_id"],
+        template_id="mine",
+        node_group="default-worker",
+        slug="conflict",
     )
     if operation == "DELETE /clusters/{cluster_id}/grants":
         filled += "?subject_type=user&subject_id=someone"
@@ -80,6 +92,8 @@ def _made(world: World) -> dict[str, Any]:
     world.cloud.put_foreign(_UUID, "by-hand")
     stack = maker("POST", "/stacks", {"name": "net-a", "template": "network"}).get_json()
     world.complete(stack["job_id"], PROJECT)
+    mine = {"name": "mine", "image": "ubuntu-24.04-kube-v1.33.1", "flavor": "cpu.large", "master_flavor": "cpu.large"}
+    assert maker("POST", "/templates", mine).status_code == 201
     return made | {"stack_id": stack["id"]}
 
 
