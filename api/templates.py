@@ -59,8 +59,8 @@ class TemplateViews:
         """A cluster type of the project. Its flavors, image and keypair must exist."""
         actor = self._kit.guard.actor("templates:create")
         validate_only = CHANGE.read()["validate_only"]
-        document, _, findings = read_fields(_CREATE)
-        made = self._kit.container.templates.create(actor, document, findings=findings, validate_only=validate_only)
+        document, fields, findings = read_fields(_CREATE)
+        made = self._kit.container.templates.create(actor, document | fields, findings=findings, validate_only=validate_only)
         if made is None:
             return valid()
         return answer(template_json(made), 201, {"Location": f"/templates/{made.id}"})
@@ -93,8 +93,10 @@ class TemplateViews:
         """Clusters that exist keep the Magnum template that they have; the next one is made of a new one."""
         actor = self._kit.guard.actor("templates:update")
         validate_only = CHANGE.read()["validate_only"]
-        document, _, findings = read_fields(_REPLACE)
-        made = self._kit.container.templates.replace(actor, template_id, document, findings=findings, validate_only=validate_only)
+        document, fields, findings = read_fields(_REPLACE)
+        made = self._kit.container.templates.replace(
+            actor, template_id, document | fields, findings=findings, validate_only=validate_only
+        )
         return valid() if made is None else answer(template_json(made))
 
     @operation(
