@@ -85,6 +85,7 @@ class Simulator:
             answer = self._answer(request)
         except HttpError as exc:
             answer = exc.answer
+            answer.headers = {**request.extra, **answer.headers}
         except Dropped:
             _hang_up(environ)
             answer = Answer(503)
@@ -95,6 +96,10 @@ class Simulator:
         body = answer.encoded()
         headers = {"Content-Type": "application/json", **answer.headers} if body else dict(answer.headers)
         headers["Content-Length"] = str(len(body))
+        if request.service == "keystone":
+            headers["Vary"] = "X-Auth-Token"
+        if "WWW-Authenticate" in headers:
+            headers["WWW-Authenticate"] = f'Keystone uri="{request.origin}/identity"'
         headers["x-openstack-request-id"] = request.id
         start_response(f"{answer.status} {REASONS.get(answer.status, 'Unknown')}", list(headers.items()))
         return [] if request.method == "HEAD" else [body]
@@ -122,8 +127,9 @@ def _call(handler: Callable[[Request], Answer] | None, request: Request, methods
         request.raw()  # always read: an unread body would be taken for the connection's next request
         return handler(request)
     if request.service == "magnum":
-        error = {"request_id": "", "code": "", "status": 404, "title": "", "detail": "", "links": []}
-        return Answer(404, {"errors": [error]})
+        status, title = (405, "Method Not Allowed") if methods or "/actions/" in request.path else (404, "")
+        error = {"request_id": "", "code": "", "status": status, "title": title, "detail": "", "links": []}
+        return Answer(status, {"errors": [error]})
     if methods:
         return Answer(
             405,

@@ -21,7 +21,9 @@ REASONS = {
     405: "Method Not Allowed",
     406: "Not Acceptable",
     409: "Conflict",
+    302: "Found",
     413: "Request Entity Too Large",
+    415: "Unsupported Media Type",
     429: "Too Many Requests",
     500: "Internal Server Error",
     502: "Bad Gateway",
@@ -69,6 +71,7 @@ class Request:
         self.method: str = environ["REQUEST_METHOD"]
         self.id = f"req-{uuid4()}"
         self.variables: dict[str, str] = {}
+        self.extra: dict[str, str] = {}  #: headers of every answer to it, refusals too
         self._body: bytes | None = None
 
     def header(self, name: str) -> str | None:

@@ -65,7 +65,7 @@ class Keystone:
         self.down = False
         self._lock = threading.Lock()
         self._tables: dict[str, dict[str, Any]] = {
-            kind: dict(store.all(kind)) for kind in ("project", "user", "role", "assignment", "token", "appcred")
+            kind: dict(store.all(kind)) for kind in ("project", "user", "role", "assignment", "token", "appcred", "group")
         }
 
     # -- what is kept -----------------------------------------------------------------------------------------------
@@ -186,10 +186,12 @@ class Keystone:
         elif "token" in methods:
             held = self._valid((identity.get("token") or {}).get("id"))
             if held is None:
-                raise problem(401, REFUSED)
+                raise problem(404, "Could not recognize Fernet token")
             user = self._tables["user"][held["user"]]
         else:
-            raise problem(401, REFUSED)
+            words = "The server could not comply with the request since it is either malformed or otherwise incorrect."
+            names = ", ".join(methods)
+            raise problem(400, f"Expecting to find {names} in identity. {words} The client is assumed to be in error.")
         wanted = scope.get("project") if isinstance(scope, dict) else None
         if not wanted:
             return user, None, frozenset()
@@ -207,6 +209,8 @@ class Keystone:
                 (c for c in self._tables["appcred"].values() if user and c["user"] == user["id"] and c["name"] == given["name"]),
                 None,
             )
+        if found is None and given.get("id"):
+            raise problem(404, f"Could not find Application Credential: {given['id']}.")
         if found is None or not hmac.compare_digest(found["secret"], str(given.get("secret", ""))):
             raise problem(401, REFUSED)
         roles = self.roles_in(found["user"], found["project"]) & frozenset(found["roles"])
@@ -244,13 +248,20 @@ class Keystone:
 
     def check(self, request: Request) -> Answer:
         """GET and HEAD /auth/tokens: is the X-Subject-Token valid, and whose is it."""
-        self.identify(request)
+        me = self.identify(request)
         subject = request.header("X-Subject-Token")
         found = self._valid(subject)
+        if found is not None and found["user"] != me.user_id and not me.roles & {"admin", "service"}:
+            raise problem(403, "You are not authorized to perform the requested action: identity:validate_token.")
         if found is None:
             raise problem(404, "Could not recognize Fernet token")
         view = {"token": self._view(found, request, catalog="nocatalog" not in request.query)}
         return Answer(200, None if request.method == "HEAD" else view, {"X-Subject-Token": subject or ""})
+
+    def is_by_credential(self, request: Request) -> bool:
+        """Whether the request's token came of an application credential."""
+        held = self._valid(request.header("X-Auth-Token"))
+        return held is not None and "application_credential" in held["methods"]
 
     def revoke(self, request: Request) -> Answer:
         """DELETE /auth/tokens."""
@@ -325,6 +336,7 @@ def routes(keystone: Keystone) -> Router:
         _collection(router, keystone, kind)
     _assignments(router, keystone)
     _credentials(router, keystone)
+    _groups(router, keystone)
     return router
 
 
@@ -347,7 +359,9 @@ def _collection(router: Router, keystone: Keystone, kind: str) -> None:
     plural = f"{kind}s"
 
     def listed(request: Request) -> Answer:
-        keystone.identify(request)
+        me = keystone.identify(request)
+        if kind == "user" and not me.is_admin:
+            raise problem(403, "You are not authorized to perform the requested action: identity:list_users.")
         items = list(keystone.table(kind).values())
         name = request.query.get("name")
         found = [_plain(item) for item in items if name in {None, item["name"]}]
@@ -423,6 +437,50 @@ def _assignments(router: Router, keystone: Keystone) -> None:
     router.add("GET", "/v3/role_assignments", listed)
 
 
+def _check_credential(keystone: Keystone, request: Request, me: Identity, body: dict[str, Any]) -> None:
+    if keystone.is_by_credential(request):
+        words = "Using method 'application_credential' is not allowed for managing additional application credentials."
+        raise problem(403, f"You are not authorized to perform the requested action: {words}.")
+    if {role.get("name") for role in body.get("roles") or []} - set(me.roles):
+        raise problem(400, "Invalid application credential: Cannot create an application credential with unassigned role")
+
+
+def _groups(router: Router, keystone: Keystone) -> None:
+    """Groups of users: made by administrators, told to their members."""
+
+    def made(request: Request) -> Answer:
+        _admin(keystone, request)
+        body = request.json()["group"]
+        key = uuid.uuid4().hex
+        keystone.put("group", key, {"id": key, "domain_id": "default", "description": "", "members": [], **body})
+        return Answer(201, {"group": _shown(key)})
+
+    def _shown(key: str) -> dict[str, Any]:
+        return {name: value for name, value in keystone.table("group")[key].items() if name != "members"}
+
+    def joined(request: Request) -> Answer:
+        _admin(keystone, request)
+        key = request.variables["id"]
+        group = keystone.table("group").get(key)
+        if group is None:
+            raise problem(404, f"Could not find group: {key}.")
+        members = {*group["members"], request.variables["user"]}
+        keystone.put("group", key, {**group, "members": sorted(members)})
+        return Answer(204)
+
+    def listed(request: Request) -> Answer:
+        me = keystone.identify(request)
+        user = request.variables["user"]
+        if user != me.user_id and not me.is_admin:
+            raise problem(403, "You are not authorized to perform the requested action: identity:list_groups_for_user.")
+        mine = [_shown(key) for key, group in keystone.table("group").items() if user in group["members"]]
+        return Answer(200, {"groups": mine, "links": {"next": None, "self": "", "previous": None}})
+
+    router.add("POST", "/v3/groups", made)
+    router.add("PUT", "/v3/groups/{id}/users/{user}", joined)
+    router.add("GET", "/v3/users/{user}/groups", listed)
+
+
 def _credentials(router: Router, keystone: Keystone) -> None:
     def view(item: dict[str, Any], *, secret: bool = False) -> dict[str, Any]:
         shown = {
@@ -447,6 +505,7 @@ def _credentials(router: Router, keystone: Keystone) -> None:
         known = mine(request)
         me = keystone.identify(request)
         body = request.json()["application_credential"]
+        _check_credential(keystone, request, me, body)
         if any(item["name"] == body["name"] for item in known):
             raise problem(409, "Conflict occurred attempting to store application_credential - Duplicate entry found.")
         wanted = [role.get("name") for role in body.get("roles") or []] or sorted(me.roles)

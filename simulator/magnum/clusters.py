@@ -1,7 +1,6 @@
 """/v1/clusters."""
 
 import json
-import re
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,29 +10,52 @@ from simulator.http import Answer, Request, Router
 from simulator.identity import Identity
 from simulator.magnum import views
 from simulator.magnum.model import Cluster, NodeGroup, Template
+from simulator.magnum.patching import apply, read_patch
 from simulator.magnum.personalities import personality
+from simulator.magnum.reading import BOOLEAN, LABELS, READONLY, Field, read
 from simulator.magnum.service import Magnum
-from simulator.magnum.wire import body_of, fault, headers, integer, invalid, paging, require
+from simulator.magnum.wire import body_of, fault, headers, invalid, paging, require
 
-_NAME = re.compile(r"^[a-zA-Z][a-zA-Z0-9_.-]*$")
+_REF = Field(least=1, most=255)
+_NEEDED_REF = Field(mandatory=True, least=1, most=255)
 _FIELDS = {
-    "name",
-    "cluster_template_id",
-    "node_count",
-    "master_count",
-    "keypair",
-    "labels",
-    "merge_labels",
-    "flavor_id",
-    "master_flavor_id",
-    "create_timeout",
-    "docker_volume_size",
-    "discovery_url",
-    "fixed_network",
-    "fixed_subnet",
-    "floating_ip_enabled",
-    "master_lb_enabled",
+    "name": Field(least=1, most=242, pattern="^[a-zA-Z][a-zA-Z0-9_.-]*$"),
+    "cluster_template_id": _NEEDED_REF,
+    "node_count": Field("integer", least=0),
+    "master_count": Field("integer", least=1),
+    "keypair": _REF,
+    "labels": LABELS,
+    "merge_labels": BOOLEAN,
+    "flavor_id": _REF,
+    "master_flavor_id": _REF,
+    "create_timeout": Field("integer", least=0),
+    "docker_volume_size": Field("integer", least=1),
+    "discovery_url": Field(),
+    "fixed_network": Field(),
+    "fixed_subnet": Field(),
+    "floating_ip_enabled": BOOLEAN,
+    "master_lb_enabled": BOOLEAN,
+    "project_id": READONLY,
+    "user_id": READONLY,
+    # Taken, and of no effect.
+    "status": Field(),
+    "status_reason": Field(),
+    "stack_id": Field(),
+    "coe_version": Field(),
+    "container_version": Field(),
 }
+_RESIZE = {
+    "node_count": Field("integer", mandatory=True, least=0),
+    "nodes_to_remove": Field("texts"),
+    "nodegroup": _REF,
+}
+_UPGRADE = {
+    "cluster_template": _REF,
+    "max_batch_size": Field("integer", least=1),
+    "nodegroup": _REF,
+}
+_INTERNAL = ("/api_address", "/node_addresses", "/master_addresses", "/stack_id", "/ca_cert_ref", "/magnum_cert_ref", "/trust_id")
+_MANDATORY = ("/cluster_template_id",)
 _OPTIONS = ("docker_volume_size", "fixed_network", "fixed_subnet", "floating_ip_enabled", "master_lb_enabled")
 
 
@@ -69,7 +91,7 @@ class ClusterRoutes:
     def _list(self, request: Request, *, detail: bool) -> Answer:
         magnum = self._magnum
         me, version = magnum.enter(request, "cluster:get_all")
-        limit, marker, key, descending = paging(request, ())
+        limit, marker, key, descending = paging(request)
         page: list[str] = []
         last = ""
         with magnum.collection.lock:
@@ -142,14 +164,10 @@ class ClusterRoutes:
         """POST /clusters."""
         magnum = self._magnum
         me, version = magnum.enter(request, "cluster:create", writes=True)
-        body = body_of(request)
-        unknown = sorted(set(body) - _FIELDS)
-        if unknown:
-            raise fault(400, f"Unknown attribute for argument cluster: {', '.join(unknown)}")
+        body = read("cluster", body_of(request, "cluster"), _FIELDS)
         with magnum.collection.lock:
-            self._check_name(body)
-            if not body.get("cluster_template_id"):
-                raise invalid("cluster_template_id", None, "Mandatory field missing.")
+            if body.get("name") is None:
+                body["name"] = f"cluster-{uuid.uuid4().hex[:8]}"
             template = magnum.template(me, body["cluster_template_id"], 404 if version >= (1, 10) else 400)
             cluster = self._build(me, body, template, version)
             held = sum(1 for c in magnum.collection.clusters.values() if c.project_id == me.project_id)
@@ -162,22 +180,12 @@ class ClusterRoutes:
             magnum.conductor.accept(lambda: magnum.conductor.create(cluster))
         return Answer(202, {"uuid": cluster.uuid}, headers(version))
 
-    def _check_name(self, body: dict[str, Any]) -> None:
-        name = body.get("name")
-        if name is None:
-            body["name"] = f"cluster-{uuid.uuid4().hex[:8]}"
-        elif not isinstance(name, str) or not _NAME.match(name):
-            raise invalid("name", name, "Value should match the pattern ^[a-zA-Z][a-zA-Z0-9_.-]*$")
-        elif len(name) > 242:  # noqa: PLR2004 - Magnum's own
-            raise invalid("name", name, "Value should have a maximum character requirement of 242")
-
     def _build(self, me: Identity, body: dict[str, Any], template: Template, version: tuple[int, int]) -> Cluster:
         magnum = self._magnum
-        nodes = integer("node_count", body.get("node_count"), whole=body)
-        nodes = 1 if nodes is None else nodes
+        nodes = 1 if body.get("node_count") is None else body["node_count"]
         if nodes == 0 and version < (1, 10):
             raise fault(400, "Resizing a nodegroup to zero is not supported in the provided microversion.")
-        masters = integer("master_count", body.get("master_count"), whole=body) or 1
+        masters = body.get("master_count") or 1
         if masters % 2 == 0:
             raise fault(400, f"master nodegroup size of {masters} is invalid, size cannot be an even number.")
         if masters > 1 and not (body.get("master_lb_enabled") or template.body.get("master_lb_enabled")):
@@ -193,7 +201,7 @@ class ClusterRoutes:
         labels, overridden, added, skipped = merged(template.body.get("labels") or {}, body.get("labels"), body.get("merge_labels"))
         now = magnum.clock.now()
         driver = personality(labels.get("sim_driver") or template.body.get("driver")).name
-        timeout = integer("create_timeout", body.get("create_timeout"), whole=body)
+        timeout = body.get("create_timeout")
         cluster = Cluster(
             id=magnum.collection.next_id(),
             uuid=str(uuid.uuid4()),
@@ -230,14 +238,12 @@ class ClusterRoutes:
         """POST /clusters/{id}/actions/resize: answers 202 in every state; the conductor may refuse in silence."""
         magnum = self._magnum
         me, version = magnum.enter(request, "cluster:resize", writes=True)
-        require(version, (1, 7))
-        body = body_of(request)
+        require(request, version, (1, 7), "resize")
+        body = read("cluster_resize_req", body_of(request, "cluster_resize_req"), _RESIZE)
         magnum.costs.charge(costs.WRITE_S)
         with magnum.collection.lock:
             cluster = magnum.cluster(me, request.variables["id"])
-            count = integer("node_count", body.get("node_count"))
-            if count is None:
-                raise invalid("node_count", None, "Mandatory field missing.")
+            count = body["node_count"]
             if count == 0 and version < (1, 10):
                 raise fault(400, "Resizing a nodegroup to zero is not supported in the provided microversion.")
             group = find_group(cluster, body.get("nodegroup") or "default-worker")
@@ -252,36 +258,34 @@ class ClusterRoutes:
         """PATCH: node_count alone can be changed."""
         magnum = self._magnum
         me, version = magnum.enter(request, "cluster:update", writes=True)
-        try:
-            changes = request.json()
-        except ValueError:
-            raise fault(400, "Request is not in valid JSON format") from None
+        changes = read_patch(request, internal=_INTERNAL, mandatory=_MANDATORY)
         magnum.costs.charge(costs.WRITE_S)
         with magnum.collection.lock:
             cluster = magnum.cluster(me, request.variables["id"])
-            for change in changes if isinstance(changes, list) else []:
-                name, value = str(change.get("path", "")).lstrip("/"), change.get("value")
-                if not isinstance(value, str | int | None):
-                    raise invalid("value", value, f"Wrong type. Expected '(<class 'str'>, <class 'int'>)', got '{type(value)}'")
+            known = dict.fromkeys([*_FIELDS, "health_status", "health_status_reason"], "")
+            document: dict[str, Any] = {**known, "node_count": cluster.node_count, "labels": dict(cluster.labels)}
+            wanted = apply(document, changes)
+            for change in changes:
+                name = change["path"].lstrip("/").split("/")[0]
                 if name not in {"node_count", "health_status", "health_status_reason"}:
                     raise fault(400, f"cannot change cluster property(ies) {name}.")
                 if name == "node_count":
-                    count = integer("node_count", value) or 0
-                    uuid_ = cluster.uuid
-                    magnum.conductor.accept(_later(magnum.conductor.patch_count, uuid_, count))
+                    count = _patched_count(wanted.get("node_count", 1))
+                    magnum.conductor.accept(_later(magnum.conductor.patch_count, cluster.uuid, count))
         return Answer(202, {"uuid": cluster.uuid}, headers(version))
 
     def upgraded(self, request: Request) -> Answer:
         """POST /clusters/{id}/actions/upgrade."""
         magnum = self._magnum
         me, version = magnum.enter(request, "cluster:upgrade", writes=True)
-        require(version, (1, 8))
-        body = body_of(request)
+        if version < (1, 8):
+            raise fault(400, "Cluster upgrade is not supported in the provided microversion.")
+        body = read("cluster_upgrade_req", body_of(request, "cluster_upgrade_req"), _UPGRADE)
         if "max_batch_size" not in body:
             raise fault(500, "Cannot convert Unset to primitive", code="server")
         with magnum.collection.lock:
             cluster = magnum.cluster(me, request.variables["id"])
-            template = magnum.template(me, str(body.get("cluster_template")), 404)
+            template = magnum.template(me, str(body.get("cluster_template", "Unset")), 404)
 
             def work() -> None:
                 if cluster.uuid in magnum.collection.clusters and cluster.status.endswith("_COMPLETE"):
@@ -305,6 +309,14 @@ class ClusterRoutes:
             uuid_ = cluster.uuid
             magnum.conductor.accept(lambda: magnum.conductor.delete(uuid_))
         return Answer(204, None, headers(version))
+
+
+def _patched_count(value: Any) -> int:
+    if not isinstance(value, int):
+        raise invalid("node_count", value, "'<' not supported between instances of 'str' and 'int'")
+    if value < 0:
+        raise invalid("node_count", value, "Value should be greater or equal to 0")
+    return value
 
 
 def _later(work: Callable[[str, int], None], uuid_: str, count: int) -> Callable[[], None]:

@@ -89,22 +89,24 @@ def routes(magnum: Magnum, router: Router, store: Store) -> None:  # noqa: C901,
     quotas.update(store.all("quota"))
 
     def certificate(request: Request) -> Answer:
-        me, version = magnum.enter(request, "certificate:get")
+        me, version = magnum.enter(request, "certificate:get", writes=True)
         with magnum.collection.lock:
             cluster = magnum.cluster(me, request.variables["id"])
-        body = {"cluster_uuid": cluster.uuid, "pem": authority.certificate(cluster.uuid), "csr": None, "ca_cert_type": None}
+        body = {"cluster_uuid": cluster.uuid, "pem": authority.certificate(cluster.uuid)}
         return Answer(200, body | {"links": views.links(request.origin, f"certificates/{cluster.uuid}")}, headers(version))
 
     def signed(request: Request) -> Answer:
         me, version = magnum.enter(request, "certificate:create", writes=True)
-        body = body_of(request)
+        body = body_of(request, "certificate")
         with magnum.collection.lock:
             cluster = magnum.cluster(me, str(body.get("cluster_uuid")))
+        if "csr" not in body:
+            raise fault(500, "Cannot load 'csr' in the base class", code="server")
         try:
             pem = authority.sign(cluster.uuid, str(body.get("csr")))
         except ValueError:
             raise fault(500, "Unable to load PEM file", code="server") from None
-        made = {"cluster_uuid": cluster.uuid, "pem": pem, "csr": body["csr"], "ca_cert_type": body.get("ca_cert_type")}
+        made = {"cluster_uuid": cluster.uuid, "pem": pem, "csr": body["csr"]}
         return Answer(201, made | {"links": views.links(request.origin, f"certificates/{cluster.uuid}")}, headers(version))
 
     def rotated(request: Request) -> Answer:
@@ -116,13 +118,17 @@ def routes(magnum: Magnum, router: Router, store: Store) -> None:  # noqa: C901,
     def statistics(request: Request) -> Answer:
         me, version = magnum.enter(request, "stats:get_all")
         project = request.query.get("project_id") or (None if me.is_admin else me.project_id)
+        if not me.is_admin and project != me.project_id:
+            raise fault(403, "Not authorized.")
         with magnum.collection.lock:
             magnum.conductor.catch_up()
             mine = [c for c in magnum.collection.clusters.values() if project in {None, c.project_id}]
             return Answer(200, {"clusters": len(mine), "nodes": sum(c.node_count + c.master_count for c in mine)}, headers(version))
 
     def all_quotas(request: Request) -> Answer:
-        _, version = magnum.enter(request, "quota:get_all")
+        me, version = magnum.enter(request, "quota:get_all")
+        if request.query.get("all_tenants") and not me.is_admin:
+            raise fault(403, "Policy doesn't allow quota:get_all to be performed.")
         return Answer(200, {"quotas": list(quotas.values())}, headers(version))
 
     def quota(request: Request) -> Answer:
@@ -137,7 +143,7 @@ def routes(magnum: Magnum, router: Router, store: Store) -> None:  # noqa: C901,
         me, version = magnum.enter(request, "quota:create", writes=True)
         if not me.is_admin:
             raise fault(403, "Policy doesn't allow quota:create to be performed.")
-        body = body_of(request)
+        body = body_of(request, "quota")
         project = str(body.get("project_id"))
         quotas[project] = {
             "id": len(quotas) + 1,

@@ -11,7 +11,7 @@ from simulator.identity import Identity, Keystone
 from simulator.image import Glance
 from simulator.magnum.lifecycle import Conductor
 from simulator.magnum.model import Cluster, Collection, Template
-from simulator.magnum.wire import fault, microversion
+from simulator.magnum.wire import fault, headers, microversion
 from simulator.network import Neutron
 
 
@@ -40,6 +40,7 @@ class Magnum:
         """Check token and role, and read the microversion."""
         me = self.keystone.identify(request)
         version = microversion(request)
+        request.extra = headers(version)
         needed = "member" if writes else "reader"
         if me.project_id is None or needed not in me.roles:
             raise fault(403, f"Policy doesn't allow {rule} to be performed.")

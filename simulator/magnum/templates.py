@@ -7,6 +7,7 @@ from simulator import costs
 from simulator.http import Answer, Request, Router
 from simulator.magnum import views
 from simulator.magnum.model import Template
+from simulator.magnum.patching import read_patch
 from simulator.magnum.personalities import DEFAULT
 from simulator.magnum.service import Magnum
 from simulator.magnum.wire import body_of, fault, headers, invalid, paging
@@ -30,7 +31,7 @@ def routes(magnum: Magnum, router: Router) -> None:  # noqa: PLR0915 - a table o
 
     def listed(request: Request) -> Answer:
         me, version = magnum.enter(request, "clustertemplate:get_all")
-        limit, marker, key, descending = paging(request, ())
+        limit, marker, key, descending = paging(request)
         with magnum.collection.lock:
             seen = [t for t in magnum.collection.templates.values() if magnum.sees_template(me, t)]
             seen.sort(key=lambda t: str(getattr(t, key, None) or t.created_at), reverse=descending)
@@ -52,7 +53,7 @@ def routes(magnum: Magnum, router: Router) -> None:  # noqa: PLR0915 - a table o
 
     def made(request: Request) -> Answer:
         me, version = magnum.enter(request, "clustertemplate:create", writes=True)
-        body = body_of(request)
+        body = body_of(request, "cluster_template")
         _check(magnum, body, me.user_id)
         now = magnum.clock.now()
         image = magnum.glance.find(body["image_id"])
@@ -75,7 +76,7 @@ def routes(magnum: Magnum, router: Router) -> None:  # noqa: PLR0915 - a table o
             item = magnum.template(me, request.variables["id"], 404)
             _require_own(magnum, me.project_id, item, me.is_admin)
             _require_unused(magnum, item, "ClusterTemplate {} is referenced by one or multiple clusters.")
-            for change in request.json():
+            for change in read_patch(request):
                 name = str(change.get("path", "")).lstrip("/")
                 if name == "name":
                     item.name = str(change.get("value"))

@@ -1,4 +1,4 @@
-"""Magnum's errors, microversions and the way it reads requests."""
+"""Magnum's errors, microversions, paging, and how it gets at a request's body."""
 
 import re
 from typing import Any
@@ -6,14 +6,54 @@ from typing import Any
 from simulator.http import Answer, HttpError, Request
 
 LOWEST, HIGHEST = (1, 1), (1, 14)
-_VERSION = re.compile(r"(?:container-infra|container-infrastructure-management)\s+(\S+)\Z")
 MANAGEMENT = "container-infrastructure-management"
+_SERVICES = {MANAGEMENT, "container-infrastructure", "container-infra"}
+_UUID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\Z")
+#: Columns of a cluster that its list can be sorted by, beside those that are kept in order.
+SORTABLE = {
+    "id",
+    "uuid",
+    "name",
+    "status",
+    "status_reason",
+    "created_at",
+    "updated_at",
+    "stack_id",
+    "keypair",
+    "cluster_template_id",
+    "project_id",
+    "user_id",
+    "labels",
+    "create_timeout",
+    "api_address",
+    "coe_version",
+    "health_status",
+    "flavor_id",
+    "master_flavor_id",
+}
+
+
+def is_uuid(text: str) -> bool:
+    """Whether Magnum takes it for a uuid, and looks for nothing of that name."""
+    return _UUID.match(text) is not None
 
 
 def fault(status: int, words: str, *, code: str = "client") -> HttpError:
-    """An error in Magnum's shape. The title is the first sentence without its dot."""
-    title = words.split(". ", maxsplit=1)[0].removesuffix(".")
-    error = {"request_id": "", "code": code, "status": status, "title": title, "detail": words, "links": []}
+    """An error in Magnum's shape. The title is what stands before the first dot, wherever that is."""
+    error = {
+        "request_id": "",
+        "code": code,
+        "status": status,
+        "title": words.split(".", maxsplit=1)[0],
+        "detail": words,
+        "links": [],
+    }
+    return HttpError(Answer(status, {"errors": [error]}))
+
+
+def bare(status: int, title: str, detail: str = "") -> HttpError:
+    """An error of the web framework below Magnum, which has no code."""
+    error = {"request_id": "", "code": "", "status": status, "title": title, "detail": detail, "links": []}
     return HttpError(Answer(status, {"errors": [error]}))
 
 
@@ -23,23 +63,22 @@ def invalid(attribute: str, value: Any, why: str) -> HttpError:
 
 
 def microversion(request: Request) -> tuple[int, int]:
-    """The version asked for; 1.1 where none is. Raises 406 outside of what there is."""
-    wanted = request.header("OpenStack-API-Version")
-    matched = _VERSION.match(wanted.strip()) if wanted else None
-    if not matched:
-        return LOWEST
-    text = matched.group(1)
-    if text == "latest":
+    """The version asked for; 1.1 where none is. Raises 406 for one that there is not, or that can't be read."""
+    words = (request.header("OpenStack-API-Version") or f"{MANAGEMENT} 1.1").split()
+    if len(words) != 2 or (words[1].lower() != "latest" and words[0] not in _SERVICES):  # noqa: PLR2004 - service and version
+        raise bare(406, "Not Acceptable", "Invalid service type for OpenStack-API-Version header")
+    if words[1].lower() == "latest":
         return HIGHEST
-    major, _, minor = text.partition(".")
-    if not (major.isdigit() and minor.isdigit()):
-        raise fault(400, f"Invalid format for version: {text}")
-    version = (int(major), int(minor))
+    parts = words[1].split(".")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):  # noqa: PLR2004 - major and minor
+        raise bare(406, "Not Acceptable", "Invalid value for OpenStack-API-Version header")
+    version = (int(parts[0]), int(parts[1]))
     if not LOWEST <= version <= HIGHEST:
         error = {
             "max_version": "1.14",
             "min_version": "1.1",
             "code": "magnum.microversion-unsupported",
+            "description": f"There is no version {words[1]} of this API: it goes from 1.1 to 1.14.",
             "links": [{"rel": "help", "href": "http://docs.openstack.org/api-guide/compute/microversions.html"}],
             "title": "Requested microversion is unsupported",
         }
@@ -48,7 +87,7 @@ def microversion(request: Request) -> tuple[int, int]:
 
 
 def headers(version: tuple[int, int]) -> dict[str, str]:
-    """What every answer tells of versions."""
+    """What answers tell of versions."""
     return {
         "OpenStack-API-Minimum-Version": f"{MANAGEMENT} 1.1",
         "OpenStack-API-Maximum-Version": f"{MANAGEMENT} 1.14",
@@ -57,44 +96,36 @@ def headers(version: tuple[int, int]) -> dict[str, str]:
     }
 
 
-def require(version: tuple[int, int], least: tuple[int, int]) -> None:
-    """Below ``least`` the call does not exist: 406 with nothing said, as the real one answers."""
+def require(request: Request, version: tuple[int, int], least: tuple[int, int], name: str) -> None:
+    """Below ``least`` the call ``name`` does not exist: 406, which tells nothing else of versions."""
     if version < least:
-        error = {"request_id": "", "code": "", "status": 406, "title": "", "detail": "", "links": []}
-        raise HttpError(Answer(406, {"errors": [error]}))
+        request.extra.clear()
+        asked = f"Version {version[0]}.{version[1]} was requested but the requested API {name} is not supported for this version."
+        raise bare(406, "Not Acceptable", asked)
 
 
-def body_of(request: Request) -> dict[str, Any]:
-    """The JSON object of a request."""
+def body_of(request: Request, argument: str) -> Any:
+    """The JSON of a request, which Magnum's methods take as ``argument``."""
+    kind = (request.header("Content-Type") or "application/json").split(";")[0].strip()
+    if not request.raw():
+        raise fault(400, f'Missing argument: "{argument}"')
+    if kind != "application/json":
+        raise fault(415, f"Unknown mimetype: {kind}")
     try:
-        body = request.json()
+        return request.json()
     except ValueError:
         raise fault(400, "Request is not in valid JSON format") from None
-    if not isinstance(body, dict):
-        raise fault(500, f"'{type(body).__name__}' object has no attribute 'keys'", code="server")
-    return body
 
 
-def integer(attribute: str, value: Any, *, whole: dict[str, Any] | None = None) -> int | None:
-    """A number as Magnum reads it: "3" and 1.5 pass, which its users find out later."""
-    if value is None:
-        return None
-    try:
-        number = int(value)
-    except (TypeError, ValueError) as exc:
-        named = "cluster" if whole is not None else attribute
-        raise invalid(named, whole if whole is not None else value, str(exc)) from None
-    if number < 0:
-        raise invalid(attribute, number, "Value should be greater or equal to 0")
-    return number
-
-
-def paging(request: Request, known: tuple[str, ...]) -> tuple[int, str | None, str, bool]:
+def paging(request: Request, *known: str) -> tuple[int, str | None, str, bool]:
     """Limit, marker, sort key and whether descending."""
     query = request.query
     for name in query:
         if name not in {"limit", "marker", "sort_key", "sort_dir", *known}:
             raise fault(400, f'Unknown argument: "{name}"')
+    marker = query.get("marker")
+    if marker is not None and not is_uuid(marker):
+        raise invalid("marker", marker, f"unable to convert to uuid. Error: Expected a uuid but received {marker}.")
     limit = 1000
     if "limit" in query:
         try:
@@ -107,6 +138,6 @@ def paging(request: Request, known: tuple[str, ...]) -> tuple[int, str | None, s
     if direction not in {"asc", "desc"}:
         raise fault(400, f"Invalid sort direction: {direction}. Acceptable values are 'asc' or 'desc'")
     key = query.get("sort_key", "id")
-    if key not in {"id", "uuid", "name", "status", "created_at", "updated_at", "stack_id", "keypair"}:
+    if key not in SORTABLE:
         raise fault(400, f'The sort_key value "{key}" is an invalid field for sorting')
-    return min(limit, 1000), query.get("marker"), key, direction == "desc"
+    return min(limit, 1000), marker, key, direction == "desc"
