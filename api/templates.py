@@ -5,7 +5,8 @@ from typing import Final
 from flask import Response
 
 from api import inputs
-from api.inputs import read_fields
+from api.clusters import next_page
+from api.inputs import Query, read_fields
 from api.kit import Kit
 from api.promises import CHANGE, valid
 from api.render import answer, listing, template_json
@@ -15,6 +16,7 @@ from api.spec import Blueprint, Outcome, operation
 
 _CREATE: Final = schemas.TemplateCreate()
 _REPLACE: Final = schemas.TemplateReplace()
+LIST: Final = Query((inputs.LIMIT, inputs.MARKER))
 
 
 class TemplateViews:
@@ -35,15 +37,19 @@ class TemplateViews:
 
     @operation(
         "List templates",
-        {200: Outcome("Cluster types, and Magnum's templates that no type stands for.", schemas.Template, many=True)},
+        {200: Outcome("Cluster types, and Magnum's templates that no type stands for.", schemas.Template, ("Link",), many=True)},
         refusals=(502, 504),
-        query=inputs.NOTHING,
+        query=LIST,
     )
     def list_templates(self) -> Response:
-        """Types are shipped or made here, and become Magnum templates when a cluster is first made of them."""
+        """Types are shipped or made here, and become Magnum templates when a cluster is first made of them.
+
+        Types come first, each kind in the order of names. Where there are more, the header Link has the next page's address.
+        """
         actor = self._kit.guard.actor("templates:list")
-        inputs.NOTHING.read()
-        return listing([template_json(choice) for choice in self._kit.container.templates.all(actor)], None)
+        asked = LIST.read()
+        page = self._kit.container.templates.page(actor, limit=asked["limit"], marker=asked["marker"])
+        return listing([template_json(choice) for choice in page.items], next_page("/templates", asked, page.next_marker))
 
     @operation(
         "Create a template",

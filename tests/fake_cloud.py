@@ -161,6 +161,7 @@ class FakeCloud:
         self.groups: dict[str, list[str]] = {}  #: of each user
         self.allowed = {PROJECT, OTHER_PROJECT}
         self.templates: list[Template] = [a_template()]
+        self.owners: dict[str, str] = {}  #: the project of each template that is not public
         self.flavors: list[Flavor] = [
             a_flavor("cpu.large"),
             a_flavor("gpu.a100.large", vcpus=32, ram_mb=131072),
@@ -365,25 +366,46 @@ class FakeGateway:
 
     def find_template(self, name: str) -> str | None:
         def read() -> str | None:
-            named = [template for template in self._cloud.templates if template.name == name]
-            return named[0].uuid if named else None
+            named = [template for template in self._templates() if template.name == name]
+            return min(named, key=lambda one: (str(one.created_at), one.uuid)).uuid if named else None
 
         return self._reading("find_template", read)
 
     def create_template(self, body: Mapping[str, Any]) -> str:
         def write(_drop: bool) -> str:
-            made = template_from({**body, "uuid": str(uuid4())}, self._cloud.image_os)
+            if body["image_id"] not in self._cloud.image_os:
+                self._cloud.refuse(400, f"Image {body['image_id']} could not be found.", mutating=True)
+            now = self._cloud.clock.now().replace(microsecond=0).isoformat()
+            made = template_from({**body, "uuid": str(uuid4()), "created_at": now}, self._cloud.image_os)
             self._cloud.templates.append(made)
+            if not body.get("public"):
+                self._cloud.owners[made.uuid] = self._scope.project_id
             return made.uuid
 
         return self._writing("create_template", write)
+
+    def delete_template(self, uuid: str) -> bool:
+        def write(_drop: bool) -> bool:
+            found = next((template for template in self._templates() if template.uuid == uuid), None)
+            if found is None:
+                return False
+            if any(cluster.template.uuid == uuid for cluster in self._cloud.clusters.values()):
+                self._cloud.refuse(400, f"ClusterTemplate {uuid} is referenced by one or multiple clusters.", mutating=True)
+            self._cloud.templates.remove(found)
+            return True
+
+        return self._writing("delete_template", write)
+
+    def _templates(self) -> list[Template]:
+        owners = self._cloud.owners
+        return [template for template in self._cloud.templates if owners.get(template.uuid) in {None, self._scope.project_id}]
 
     def catalog(self) -> Catalog:
         cloud = self._cloud
         return self._reading(
             "catalog",
             lambda: Catalog(
-                tuple(cloud.templates), tuple(cloud.flavors), frozenset(cloud.keypairs), cloud.clock.now(), dict(cloud.image_os)
+                tuple(self._templates()), tuple(cloud.flavors), frozenset(cloud.keypairs), cloud.clock.now(), dict(cloud.image_os)
             ),
         )
 

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from shared.domain.clusters import MASTER_COUNT_MAX, NAME_PATTERN, NODE_COUNT_MAX, NodeGroupSpec
-from shared.domain.drivers import DRIVERS, Driver
+from shared.domain.clusters import MASTER_COUNT_MAX, NAME_PATTERN, NODE_COUNT_MAX, RESERVED_LABEL_PREFIX, NodeGroupSpec
+from shared.domain.clusters import NAME_MAX as GROUP_NAME_MAX
+from shared.domain.drivers import DRIVERS, Driver, driver_for
 from shared.errors import FieldError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class ClusterType:
             value = getattr(self, name)
             if name == "node_groups":
                 value = [_group_content(group) for group in value]
-            if value not in (None, "", {}, [], False):
+            if value is not False and value not in (None, "", {}, []):  # 0 equals False, and is a count
                 document[name] = value
         return document
 
@@ -144,10 +145,10 @@ def parse(document: Mapping[str, Any], *, path: str = "") -> tuple[ClusterType |
     return ClusterType(**values, node_groups=groups), []
 
 
-def _check_known(document: Mapping[str, Any], known: tuple[str, ...], wrong: Report, path: str = "") -> None:
+def _check_known(document: Mapping[str, Any], known: tuple[str, ...], wrong: Report) -> None:
     for name in document:
         if name not in known:
-            wrong(f"{path}{name}"[:200], "unknown", f"There is no such field. There are: {', '.join(known)}.")
+            wrong(str(name)[:200], "unknown", f"There is no such field. There are: {', '.join(known)}.")
 
 
 def _check_scalars(document: Mapping[str, Any], wrong: Report) -> None:
@@ -181,13 +182,9 @@ def _check_map(name: str, value: Any, wrong: Report) -> None:
             wrong(f"{name}.{key}", "string", 'Must be a string: write "true", not true.')
 
 
-def _check_count(name: str, value: Any, least: int, most: int, wrong: Report) -> bool:
-    if value is None:
-        return True
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+def _check_count(name: str, value: Any, least: int, most: int, wrong: Report) -> None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most):
         wrong(name, "range", f"Must be a whole number between {least} and {most}.")
-        return False
-    return True
 
 
 def _groups(value: Any, wrong: Report) -> tuple[NodeGroupSpec, ...]:
@@ -197,44 +194,63 @@ def _groups(value: Any, wrong: Report) -> tuple[NodeGroupSpec, ...]:
         wrong("node_groups", "array", "Must be a list of node groups.")
         return ()
     found: list[NodeGroupSpec] = []
+    names: set[str] = set()
     for index, one in enumerate(value):
         if not isinstance(one, dict):
             wrong(f"node_groups.{index}", "object", "Must be a map.")
-        elif (made := _group(one, f"node_groups.{index}.", wrong)) is not None:
-            if any(group.name == made.name for group in found):
-                wrong(f"node_groups.{index}.name", "unique", f"There are two groups {made.name!r}.")
-            found.append(made)
+            continue
+        made = _group(one, f"node_groups.{index}.", wrong)
+        found += [made] if made is not None else []
+        name = one.get("name")
+        if isinstance(name, str) and name in names:
+            wrong(f"node_groups.{index}.name", "unique", f"There are two groups {name[:100]!r}.")
+        names |= {name} if isinstance(name, str) else set()
     return tuple(found)
 
 
 def _group(one: Mapping[str, Any], path: str, wrong: Report) -> NodeGroupSpec | None:
-    _check_known(one, _GROUP, wrong, path)
-    name = one.get("name")
-    good = isinstance(name, str) and _NAME.match(name) is not None and name not in {"default-worker", "default-master"}
-    if not good:
-        wrong(f"{path}name", "pattern", "Must be a name of letters, digits, '.', '_' and '-', not that of a default group.")
-    if not isinstance(one.get("flavor"), str):
-        wrong(f"{path}flavor", "required", "This field is required: a flavor's name.")
-        good = False
-    for field_name in ("node_count", "min_node_count", "max_node_count"):
-        good &= _check_count(f"{path}{field_name}", one.get(field_name), 0, NODE_COUNT_MAX, wrong)
-    _check_map(f"{path}labels", one.get("labels"), wrong)
-    if not good or not isinstance(one.get("labels", {}), dict):
+    findings: list[str] = []
+
+    def refuse(name: str, rule: str, words: str) -> None:
+        findings.append(name)
+        wrong(f"{path}{name}", rule, words)
+
+    _check_known(one, _GROUP, refuse)
+    if not _is_name(one.get("name")) or one["name"] in {"default-worker", "default-master"}:
+        refuse("name", "pattern", "Must be a name of letters, digits, '.', '_' and '-', not that of a default group.")
+    flavor = one.get("flavor")
+    if flavor in (None, ""):
+        refuse("flavor", "required", "This field is required: a flavor's name.")
+    elif not isinstance(flavor, str) or len(flavor) > 255:  # noqa: PLR2004 - Magnum's column
+        refuse("flavor", "string", "Must be a string of at most 255 characters.")
+    role = one.get("role")
+    if role is not None and (not _is_name(role) or role == "master"):
+        refuse("role", "pattern", "Must be a name of letters, digits, '.', '_' and '-', not master.")
+    for field_name, least in (("node_count", 0), ("min_node_count", 0), ("max_node_count", 1)):
+        _check_count(field_name, one.get(field_name), least, NODE_COUNT_MAX, refuse)
+    _check_group_labels(one.get("labels"), refuse)
+    count = 1 if one.get("node_count") is None else one["node_count"]
+    fewest, most = one.get("min_node_count"), one.get("max_node_count")
+    if not {"node_count", "min_node_count", "max_node_count"} & set(findings):
+        if fewest is not None and fewest > count:
+            refuse("min_node_count", "range", "Must be at most node_count.")
+        if most is not None and most < count:
+            refuse("max_node_count", "range", "Must be at least node_count.")
+    if findings:
         return None
-    count, least, most = one.get("node_count", 1), one.get("min_node_count"), one.get("max_node_count")
-    if least is not None and least > count:
-        wrong(f"{path}min_node_count", "range", "Must be at most node_count.")
-    if most is not None and most < max(count, 1):
-        wrong(f"{path}max_node_count", "range", "Must be at least node_count, and 1.")
-    return NodeGroupSpec(
-        name=str(name),
-        node_count=count,
-        flavor=one["flavor"],
-        role=one.get("role") or "worker",
-        least=least,
-        most=most,
-        labels=dict(one.get("labels") or {}),
-    )
+    labels = dict(one.get("labels") or {})
+    return NodeGroupSpec(one["name"], count, flavor=flavor, role=role or "worker", least=fewest, most=most, labels=labels)
+
+
+def _check_group_labels(labels: Any, wrong: Report) -> None:
+    _check_map("labels", labels, wrong)
+    for key in labels if isinstance(labels, dict) else ():
+        if str(key).startswith(RESERVED_LABEL_PREFIX):
+            wrong(f"labels.{key}", "reserved", f"Labels that begin with {RESERVED_LABEL_PREFIX} are set by this service.")
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= GROUP_NAME_MAX and _NAME.match(value) is not None
 
 
 def _check_drivers(document: Mapping[str, Any], wrong: Report) -> None:
@@ -250,8 +266,9 @@ def _check_drivers(document: Mapping[str, Any], wrong: Report) -> None:
     for key, value in own.items():
         if key in names and value not in names[key].network_drivers:
             wrong(f"network_drivers.{key}", "choice", f"{key} takes {', '.join(names[key].network_drivers)}.")
-    driver, network = names.get(str(document.get("driver"))), document.get("network_driver")
-    if driver and network and driver.name not in own and network not in driver.network_drivers:
+    named, network = document.get("driver"), document.get("network_driver")
+    driver = driver_for(named) if named and isinstance(named, str) else None
+    if driver and driver.known and network and driver.name not in own and network not in driver.network_drivers:
         wrong("network_driver", "choice", f"{driver.name} takes {', '.join(driver.network_drivers)}.")
 
 

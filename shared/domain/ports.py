@@ -148,7 +148,11 @@ class CloudGateway(Protocol):
         ...
 
     def create_template(self, body: Mapping[str, Any]) -> str:
-        """Make a cluster template; its uuid."""
+        """Make a cluster template; its uuid. The same name may be given twice."""
+        ...
+
+    def delete_template(self, uuid: str) -> bool:
+        """Remove a cluster template; False where there was none. Raises CloudRejected while clusters have it."""
         ...
 
     def catalog(self) -> Catalog:

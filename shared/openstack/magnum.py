@@ -146,8 +146,7 @@ class MagnumGateway:
 
     def find_template(self, name: str) -> str | None:
         """By the list: Magnum answers 409 to the name of several, and does not tell their ids."""
-        listed = self._wire.read("/clustertemplates/detail").get("clustertemplates", [])
-        named = [item for item in listed if item.get("name") == name]
+        named = [item for item in self._templates() if item.get("name") == name]
         return min(named, key=lambda item: (str(item.get("created_at")), item["uuid"]))["uuid"] if named else None
 
     def create_template(self, body: Mapping[str, Any]) -> str:
@@ -158,11 +157,23 @@ class MagnumGateway:
             raise CloudError(msg, executed=None)
         return uuid
 
+    def delete_template(self, uuid: str) -> bool:
+        """Remove a cluster template; False where there was none. Magnum refuses while clusters have it (CloudRejected)."""
+        try:
+            self._wire.write("DELETE", f"/clustertemplates/{uuid}", None)
+        except CloudNotFound:
+            return False
+        return True
+
+    def _templates(self) -> list[dict[str, Any]]:
+        """Public ones and the project's own. An administrator is shown every project's, which are not this project's to see."""
+        listed = self._wire.read("/clustertemplates/detail").get("clustertemplates", [])
+        return [item for item in listed if item.get("public") or item.get("project_id") in {None, self._scope.project_id}]
+
     def catalog(self) -> Catalog:
         """Templates, flavors and keypairs that the project can use."""
         session = self._sessions.session(self._scope)
-        templates = self._wire.read("/clustertemplates/detail").get("clustertemplates", [])
-        return read_catalog(self._sessions.connection(session), templates)
+        return read_catalog(self._sessions.connection(session), self._templates())
 
 
 def _pem(answer: Mapping[str, Any]) -> str:

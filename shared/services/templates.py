@@ -13,7 +13,7 @@ import yaml
 from shared.domain.cluster_types import ClusterType, parse, parse_file
 from shared.domain.clusters import Scope
 from shared.domain.drivers import Driver, driver_for
-from shared.domain.ports import Catalog, Template
+from shared.domain.ports import Catalog, Page, Template
 from shared.errors import (
     AlreadyExists,
     CloudRejected,
@@ -85,6 +85,19 @@ class TemplateService:
         """Everything, types first, each kind in the order of names."""
         catalog = self._catalogs.get(Scope(self._region, actor.project_id))
         return self._choices(actor, catalog)
+
+    def page(self, actor: Actor, *, limit: int, marker: str | None) -> Page[Choice]:
+        """Some of them, after the one whose id is ``marker``. Raises InvalidRequest where there is none of that id."""
+        choices = self.all(actor)
+        start = 0
+        if marker is not None:
+            place = next((index for index, choice in enumerate(choices) if choice.id == marker), None)
+            if place is None:
+                words = f"{marker[:100]!r} is not the id of a template in this list."
+                raise InvalidRequest(words, errors=[FieldError("marker", "exists", words)])
+            start = place + 1
+        items = choices[start : start + limit]
+        return Page(items, items[-1].id if start + limit < len(choices) else None)
 
     def _choices(self, actor: Actor, catalog: Catalog) -> list[Choice]:
         types = self._types(actor.project_id)
@@ -178,6 +191,9 @@ class TemplateService:
             uow.audit.record(actor, "templates:delete", None, {"name": ref})
 
     def _require_own(self, actor: Actor, ref: str) -> None:
+        with self._database.single() as uow:
+            if ref in uow.types.all(actor.project_id):
+                return  # without asking the cloud, which may be away, and also where the rules have become stricter since
         choice = self.get(actor, ref)
         if choice.source == "api":
             return
@@ -207,8 +223,21 @@ def template_of(kind: ClusterType, catalog: Catalog) -> Template | None:
 
 
 def driver_of(kind: ClusterType, catalog: Catalog) -> Driver:
-    """The driver that will make clusters of this type: the named one, else that of its image."""
+    """The driver that will make clusters of this type: the named one, else that of its image.
+
+    Where the project does not see the image, it is the first driver whose own image it does see.
+    """
+    if not kind.driver and kind.image not in catalog.image_os:
+        for name, image in kind.images.items():
+            if catalog.image_os.get(image):
+                return driver_for(name)
     return driver_for(kind.driver, catalog.image_os.get(kind.image))
+
+
+def image_of(kind: ClusterType, catalog: Catalog) -> tuple[str, str]:
+    """The image that clusters of this type get in this project, and the field that names it."""
+    name = driver_of(kind, catalog).name
+    return (kind.images[name], f"images.{name}") if name in kind.images else (kind.image, "image")
 
 
 def missing_in(kind: ClusterType, catalog: Catalog) -> list[FieldError]:
@@ -223,11 +252,12 @@ def missing_in(kind: ClusterType, catalog: Catalog) -> list[FieldError]:
         for index, group in enumerate(kind.node_groups)
         if group.flavor and catalog.flavor(group.flavor) is None
     ]
-    if kind.image not in catalog.image_os:
-        wrong.append(FieldError("image", "exists", f"The project sees no image {kind.image!r}."))
-    elif not catalog.image_os[kind.image]:
-        words = f"Image {kind.image!r} has no os_distro, by which Magnum chooses its driver."
-        wrong.append(FieldError("image", "os_distro", words))
+    image, place = image_of(kind, catalog)
+    if image not in catalog.image_os:
+        wrong.append(FieldError(place, "exists", f"The project sees no image {image!r}."))
+    elif not catalog.image_os[image]:
+        words = f"Image {image!r} has no os_distro, by which Magnum chooses its driver."
+        wrong.append(FieldError(place, "os_distro", words))
     if kind.keypair and kind.keypair not in catalog.keypairs:
         wrong.append(FieldError("keypair", "exists", f"The service's user has no keypair {kind.keypair!r}."))
     return wrong
@@ -255,7 +285,8 @@ def as_template(kind: ClusterType, catalog: Catalog) -> Template:
         master_lb_enabled=kind.master_lb_enabled,
         image=body["image_id"],
         driver=kind.driver,
-        image_os=catalog.image_os.get(kind.image),
+        image_os=catalog.image_os.get(body["image_id"]) or None,
+        network_driver=body.get("network_driver"),
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from tests.api.harness import Caller, World, a_body, problem, problemless
 from tests.builders import PROJECT, TEMPLATE_ID, TEMPLATE_NAME
+from tests.fake_cloud import Fault, Trouble
 
 MINE: dict[str, Any] = {
     "name": "mine",
@@ -166,3 +167,53 @@ def test_a_hybrid_cluster_in_its_own_network(world: World, member: Caller) -> No
     (cluster,) = world.cloud.clusters.values()
     assert cluster.groups == {"default-worker": 2, "gpu": 1, "npu": 1}
     assert cluster.options["fixed_network"]
+
+
+def test_the_list_has_pages(member: Caller) -> None:
+    everything = [one["id"] for one in member("GET", "/templates").get_json()]
+    assert len(everything) == 5
+    url: str | None = "/templates?limit=2"
+    pages = []
+    while url:
+        response = member("GET", url)
+        pages.append([one["id"] for one in response.get_json()])
+        link = response.headers.get("Link")
+        url = link[1 : link.index(">")] if link else None
+    assert [len(page) for page in pages] == [2, 2, 1]
+    assert [ref for page in pages for ref in page] == everything
+    assert "Link" not in member("GET", "/templates?limit=5").headers
+    found = problem(member("GET", "/templates?marker=nope"), 422)
+    assert [error["field"] for error in found["errors"]] == ["marker"]
+
+
+def test_every_wrong_field_of_a_types_groups_is_named(member: Caller) -> None:
+    groups = [
+        {"name": "a", "flavor": "cpu.large", "node_count": None, "min_node_count": 2, "role": "master"},
+        {"name": "b", "flavor": "none-such", "labels": None},
+        {"name": "b", "flavor": "cpu.large", "labels": {"kcloud_job_id": "x"}},
+    ]
+    found = problem(member("POST", "/templates", MINE | {"node_groups": groups}), 422)
+    assert {error["field"] for error in found["errors"]} == {
+        "node_groups.0.role",
+        "node_groups.0.min_node_count",
+        "node_groups.2.name",
+        "node_groups.2.labels.kcloud_job_id",
+    }
+    problem(member("GET", "/templates/mine"), 404)
+    found = problem(member("POST", "/templates", MINE | {"node_groups": groups[1:2]}), 422)
+    assert [error["field"] for error in found["errors"]] == ["node_groups.0.flavor"]
+
+
+def test_a_type_without_workers_stays_without(member: Caller) -> None:
+    assert member("POST", "/templates", MINE | {"node_count": 0}).get_json()["definition"]["node_count"] == 0
+    assert problemless(member("GET", "/templates/mine"))["definition"]["node_count"] == 0
+
+
+def test_a_type_is_deleted_while_the_cloud_is_away(world: World, member: Caller) -> None:
+    problemless(member("POST", "/templates", MINE))
+    world.forget_catalogs()
+    world.cloud.faults.append(Fault("catalog", Trouble.UNAVAILABLE))
+    assert member("DELETE", "/templates/mine").status_code == 204
+    assert world.cloud.faults  # nobody asked
+    world.cloud.faults.clear()
+    problem(member("GET", "/templates/mine"), 404)

@@ -142,3 +142,80 @@ def test_what_was_written_is_read_again() -> None:
         again, findings = parse(kind.content())
         assert not findings
         assert again == kind
+
+
+def test_no_workers_are_not_one() -> None:
+    kind = made(node_count=0, node_groups=[{"name": "g", "flavor": "gpu", "node_count": 0, "min_node_count": 0}])
+    assert kind.content()["node_count"] == 0
+    assert kind.content()["node_groups"][0]["node_count"] == 0
+    assert parse(kind.content())[0] == kind
+
+
+def test_nulls_in_a_group_stand_for_the_usual() -> None:
+    (group,) = made(
+        node_groups=[{"name": "g", "flavor": "gpu", "node_count": None, "min_node_count": 0, "role": None, "labels": None}]
+    ).node_groups
+    assert (group.node_count, group.least, group.role, group.labels) == (1, 0, "worker", {})
+
+
+@pytest.mark.parametrize(
+    "changes,field,rule",
+    [
+        ({"name": None}, "name", "pattern"),
+        ({"name": "default-master"}, "name", "pattern"),
+        ({"name": "g" * 234}, "name", "pattern"),
+        ({"flavor": ""}, "flavor", "required"),
+        ({"flavor": 7}, "flavor", "string"),
+        ({"flavor": "f" * 256}, "flavor", "string"),
+        ({"role": 5}, "role", "pattern"),
+        ({"role": "master"}, "role", "pattern"),
+        ({"node_count": True}, "node_count", "range"),
+        ({"node_count": 1001}, "node_count", "range"),
+        ({"max_node_count": 0}, "max_node_count", "range"),
+        ({"node_count": 3, "max_node_count": 2}, "max_node_count", "range"),
+        ({"min_node_count": 2}, "min_node_count", "range"),
+        ({"labels": ["a"]}, "labels", "object"),
+        ({"labels": {"a": 1}}, "labels.a", "string"),
+        ({"labels": {"kcloud_job_id": "x"}}, "labels.kcloud_job_id", "reserved"),
+        ({"size": 1}, "size", "unknown"),
+    ],
+)
+def test_a_groups_wrong_field_is_named(changes: dict[str, Any], field: str, rule: str) -> None:
+    kind, findings = parse(MINE | {"node_groups": [{"name": "g", "flavor": "gpu"} | changes]})
+    assert kind is None
+    assert [(finding.field, finding.rule) for finding in findings] == [(f"node_groups.0.{field}", rule)]
+
+
+_GROUP_VALUES = st.none() | st.integers(-1, 4) | st.booleans() | st.sampled_from(["", "g", "worker", "master", "9"])
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"name": st.sampled_from(["g", "h", "9", None]), "flavor": st.sampled_from(["gpu", "", None])},
+            optional={
+                **dict.fromkeys(("node_count", "min_node_count", "max_node_count", "role"), _GROUP_VALUES),
+                "labels": st.none() | st.dictionaries(st.sampled_from(["a", "kcloud_a"]), _GROUP_VALUES, max_size=2),
+            },
+        ),
+        max_size=3,
+    )
+)
+def test_no_group_is_lost_or_taken_wrong(groups: list[dict[str, Any]]) -> None:
+    kind, findings = parse(MINE | {"node_groups": groups})
+    assert (kind is None) == bool(findings)
+    if kind is None:
+        return
+    assert [group.name for group in kind.node_groups] == [group["name"] for group in groups]
+    assert len({group.name for group in kind.node_groups}) == len(groups)
+    assert parse(kind.content())[0] == kind
+    for group in kind.node_groups:
+        assert (group.least or 0) <= group.node_count <= (group.most or group.node_count)
+        assert group.role != "master"
+
+
+@pytest.mark.parametrize("driver", ["k8s_cluster_api", "k8s_cluster_api_v1"])
+def test_a_named_driver_does_not_take_every_cni(driver: str) -> None:
+    findings = parse(MINE | {"driver": driver, "network_driver": "flannel"})[1]
+    assert [(finding.field, finding.rule) for finding in findings] == [("network_driver", "choice")]
+    assert parse(MINE | {"driver": "k8s_of_their_own", "network_driver": "weave"})[1] == []
