@@ -89,6 +89,11 @@ test: $(DEV) ## Run the tests, or some: make test T=tests/unit
 test-all: $(DEV) ## Run the tests with the long fault tests and more examples
 	@HYPOTHESIS_PROFILE=thorough CHAOS_ROUNDS=$(ROUNDS) $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --timeout 3600 tests
 
+.PHONY: test-openstack
+test-openstack: $(DEV) ## Run the contract suite and an operator's day on the real services that OS_CLIENT_CONFIG_FILE and OS_CLOUD name
+	@: "$${OS_CLIENT_CONFIG_FILE:?names no clouds.yaml}" "$${OS_CLOUD:?names none of its clouds}"
+	@exec $(BIN)/python -m pytest -k real tests/contract tests/e2e/test_operator.py
+
 .PHONY: lint
 lint: $(DEV) ## Check style, types, the direction of imports, and the locks
 	$(BIN)/ruff check .

@@ -15,6 +15,7 @@ from keystoneauth1.adapter import Adapter
 from keystoneauth1.identity.base import BaseIdentityPlugin
 from keystoneauth1.session import Session
 
+from shared.domain.drivers import Driver, driver_for, missing
 from shared.domain.rating import accelerators_of
 from shared.errors import CloudError, ConfigurationError
 from shared.openstack.catalog import read_catalog
@@ -32,11 +33,6 @@ SERVICES: Final = {
     "orchestration": ("Heat", False),
     "load-balancer": ("Octavia", False),
     "key-manager": ("Barbican", False),
-}
-_DRIVERS: Final = {
-    "k8s_fedora_coreos_v1": "Heat; gone from Magnum 23",
-    "k8s_capi_helm_v1": "magnum-capi-helm",
-    "k8s_cluster_api": "magnum-cluster-api",
 }
 #: Node groups, and clusters without workers.
 _NEEDED_VERSION: Final = (1, 10)
@@ -133,6 +129,9 @@ class Verifier:
                 yield Finding("warn", "microversion", f"{words}, as MAGNUM_API_VERSION={wanted} is more than both sides have")
             else:
                 yield Finding("ok", "microversion", words)
+            lacking = missing(f"{highest[0]}.{highest[1]}")
+            if lacking:
+                yield Finding("warn", "microversion", f"what this Magnum's lacks: {', '.join(lacking)}")
         headers = {"OpenStack-API-Version": f"{SERVICE} 1.10"}
         services = adapter.get("/mservices", headers=headers, raise_exc=False)
         if services.ok:
@@ -152,11 +151,11 @@ class Verifier:
             return
         yield Finding("ok", "templates", ", ".join(sorted(item["name"] for item in templates)))
         drivers = sorted({item.get("driver") or "" for item in templates} - {""})
-        if drivers:
-            named = ", ".join(f"{name} ({_DRIVERS.get(name, 'not known to us')})" for name in drivers)
-            yield Finding("ok" if set(drivers) <= set(_DRIVERS) else "warn", "drivers", named)
-        else:
+        if not drivers:
             yield Finding("warn", "drivers", "this Magnum does not tell which driver its templates use")
+        for name in drivers:
+            driver = driver_for(name)
+            yield Finding("ok" if driver.known else "warn", "driver", f"{name}: {capabilities(driver)}")
 
     def _building_blocks(self, session: Session) -> Iterator[Finding]:
         catalog = read_catalog(self._sessions.connection(session), ())
@@ -204,6 +203,22 @@ class Verifier:
         count = int(used.json()["clusters"]) if used.ok else 0
         full = 0 <= limit <= count
         yield Finding("warn" if full else "ok", "quota", f"{count} of {limit} clusters")
+
+
+def capabilities(driver: Driver) -> str:
+    """What a Magnum driver can do, by the table of :mod:`shared.domain.drivers`, in a line."""
+    told = [
+        driver.title,
+        "removes chosen nodes" if driver.removes_chosen_nodes else "chooses itself which nodes go",
+        "scales to zero" if driver.least_workers == 0 else f"keeps {driver.least_workers} worker in each group",
+        "heeds create_timeout" if driver.honours_create_timeout else "ignores create_timeout",
+        "takes changes of node_count by PATCH" if driver.patches_node_count else "resizes by POST alone",
+        "tells which resource failed" if driver.tells_faults else "tells a failure in words alone",
+        f"CNI {' or '.join(driver.network_drivers)}",
+    ]
+    if driver.image_properties:
+        told.append(f"images need {' and '.join(driver.image_properties)}")
+    return "; ".join(told)
 
 
 def table(findings: list[Finding]) -> str:

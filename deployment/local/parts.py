@@ -53,7 +53,8 @@ class Parts:
     """PostgreSQL, Valkey, simulator, API, worker, relay and beats, each a process of its own.
 
     Entering starts the servers, migrates, and starts ``programs``; there is also "beat2", a second beat. ``settings`` are
-    environment variables over the fast ones.
+    environment variables over the fast ones; with OS_AUTH_URL and its companions among them, that cloud takes the simulator's place,
+    and "simulator" must not be among the programs.
     """
 
     def __init__(self, home: Path, programs_: Iterable[str] = ALL, **settings: str) -> None:
@@ -61,10 +62,10 @@ class Parts:
         ports = {name: str(free_port()) for name in ("API_PORT", "FLOWER_PORT", "SIMULATOR_PORT")}
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("OS_", "DATABASE", "REDIS", "POSTGRES"))}
         self.plan: Plan = plan({**clean, "STATE_DIR": str(home), **FAST, **ports, **settings})
-        if self.plan.postgres is None or self.plan.valkey is None or self.plan.simulator is None:
+        if self.plan.postgres is None or self.plan.valkey is None:
             msg = "the environment names real servers"
             raise RuntimeError(msg)
-        self._simulator_url = self.plan.simulator.url
+        self._simulator_url = self.plan.simulator.url if self.plan.simulator else ""
         self.postgres, self.valkey = self.plan.postgres, self.plan.valkey
         self._commands = {program.name: program.command for program in programs(self.plan) if not program.server}
         beat = [word.replace("beat-schedule", "beat2-schedule") for word in self._commands["beat"]]
@@ -142,9 +143,9 @@ class Parts:
         return self._simulator_url
 
     def token(self, username: str = "admin", password: str | None = None, project: str = "kcloud") -> str:
-        """A token of the simulator's Keystone."""
+        """A token of Keystone, the simulator's unless the settings name another."""
         auth = v3.Password(
-            f"{self.simulator}/identity/v3",
+            self.plan.environment["OS_AUTH_URL"],
             username=username,
             password=password or self.plan.environment["OS_PASSWORD"],
             project_name=project,

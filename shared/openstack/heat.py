@@ -37,7 +37,8 @@ class HeatGateway:
 
     def listed(self) -> list[ObservedStack]:
         """All stacks of ours that are not deleted, without outputs: one request however many there are."""
-        return [_stack(body) for body in self._heat.read("/stacks", {"tags": TAG}).get("stacks", [])]
+        listed = [_stack(body) for body in self._heat.read("/stacks", {"tags": TAG}).get("stacks", [])]
+        return [stack for stack in listed if stack.status != "DELETE_COMPLETE"]  # with tags, Heat also lists what is deleted
 
     def create(self, name: str, template: str, parameters: Mapping[str, Any], *, timeout_minutes: int) -> str:
         """Ask for a stack; its id. What a failed one made stays, so that its reason can be seen, until it is deleted."""

@@ -38,7 +38,7 @@ def test_everything_is_found(simulator: Running) -> None:
     assert code == 0, out
     assert "gpu-intensive-template" in out
     assert "gpu.a100.large (4 x a100)" in out
-    assert "k8s_capi_helm_v1 (magnum-capi-helm)" in out
+    assert "k8s_capi_helm_v1: Cluster API by Helm (magnum-capi-helm); chooses itself which nodes go" in out
     assert "secretpassword" not in out
 
 
