@@ -407,6 +407,9 @@ class ClusterService:
         flavor = fields.get("flavor_id")
         if flavor and catalog.flavor(flavor) is None:
             findings.append(FieldError("flavor_id", "exists", f"The project has no flavor {flavor!r}."))
+        if fields.get("role") == "master":
+            words = "Magnum adds no further group of masters."
+            findings.append(FieldError("role", "choice", words))
         least, most = fields.get("min_node_count"), fields.get("max_node_count")
         count = fields.get("node_count", 1)
         if most is not None and most < max(least or 0, count):

@@ -75,6 +75,7 @@ def test_each_wrong_field_of_a_group_is_named(world: World, member: Caller, clus
         "max_node_count": 2,
         "labels": {"kcloud_x": "y"},
         "flavour": "gpu",
+        "role": "master",
     }
     before = world.counts()
     found = problem(member("POST", f"/clusters/{cluster['id']}/node-groups", body), 422)
@@ -85,6 +86,7 @@ def test_each_wrong_field_of_a_group_is_named(world: World, member: Caller, clus
         "max_node_count",
         "labels.kcloud_x",
         "flavour",
+        "role",
     }
     assert world.counts() == before
 
