@@ -115,7 +115,8 @@ class Heat:
 
     def _make_one(self, stack: Stack, kind: str, properties: dict[str, Any], held: dict[str, Any] | None) -> str:
         if kind == "OS::Neutron::RouterInterface":
-            return self._neutron.attach(properties["router"], subnet=properties.get("subnet"), port=properties.get("port"))
+            port = self._neutron.attach(properties["router"], subnet=properties.get("subnet"), port=properties.get("port"))
+            return str(port["id"])
         if kind == "OS::Neutron::ExtraRouteSet":
             if held is not None:
                 self._neutron.routes_away(properties["router"], held["properties"]["routes"])
@@ -142,7 +143,7 @@ class Heat:
             kind, properties = held["type"], held["properties"]
             try:
                 if kind == "OS::Neutron::RouterInterface":
-                    self._neutron.detach(properties["router"], held["id"])
+                    self._neutron.detach(properties["router"], port=held["id"])
                 elif kind == "OS::Neutron::ExtraRouteSet":
                     self._neutron.routes_away(properties["router"], properties["routes"])
                 elif kind in _NEUTRON:

@@ -40,6 +40,7 @@ class Subject:
     forbidden: Scope  #: a project in which the service's user has no role
     application_credential: Callable[[], tuple[str, str]]  #: id and secret of a new one, in ``scope``
     cramped: Callable[[], tuple[CloudGateway, int]]  #: a project that may have so many clusters
+    login_network: Callable[[], Any]  #: Neutron as ``scope``'s administrator
     timeout_s: float = 40.0
     made: list[tuple[CloudGateway, str]] = field(default_factory=list)
 
@@ -133,6 +134,7 @@ def fake() -> Subject:
         forbidden=Scope(REGION, "0" * 32),
         application_credential=lambda: (f"credential@{PROJECT}", f"secret-of-credential@{PROJECT}"),
         cramped=cramped,
+        login_network=lambda: None,
     )
 
 
@@ -209,6 +211,7 @@ def on_the_wire(login: Login, project: str) -> Iterator[Subject]:
             forbidden=Scope(settings.region, forbidden_id),
             application_credential=application_credential,
             cramped=cramped,
+            login_network=lambda: login.connection(scope_id).network,
         )
     finally:
         for scoped, made in credentials:
