@@ -85,7 +85,6 @@ class Simulator:
             answer = self._answer(request)
         except HttpError as exc:
             answer = exc.answer
-            answer.headers = {**request.extra, **answer.headers}
         except Dropped:
             _hang_up(environ)
             answer = Answer(503)
@@ -94,7 +93,9 @@ class Simulator:
             words = f"{type(exc).__name__}: {exc}"
             answer = Answer(500, {"errors": [{"status": 500, "title": words, "detail": words, "code": "server", "links": []}]})
         body = answer.encoded()
-        headers = {"Content-Type": "application/json", **answer.headers} if body else dict(answer.headers)
+        headers = {**request.extra, **answer.headers}
+        if body:
+            headers.setdefault("Content-Type", "application/json")
         headers["Content-Length"] = str(len(body))
         if request.service == "keystone":
             headers["Vary"] = "X-Auth-Token"
@@ -127,7 +128,7 @@ def _call(handler: Callable[[Request], Answer] | None, request: Request, methods
         request.raw()  # always read: an unread body would be taken for the connection's next request
         return handler(request)
     if request.service == "magnum":
-        status, title = (405, "Method Not Allowed") if methods or "/actions/" in request.path else (404, "")
+        status, title = (405, "Method Not Allowed") if methods or "/actions/" in request.path else (404, "Not Found")
         error = {"request_id": "", "code": "", "status": status, "title": title, "detail": "", "links": []}
         return Answer(status, {"errors": [error]})
     if methods:
@@ -136,6 +137,8 @@ def _call(handler: Callable[[Request], Answer] | None, request: Request, methods
             {"error": {"code": 405, "title": "Method Not Allowed", "message": "Method not allowed"}},
             {"Allow": ", ".join(methods)},
         )
+    if request.service == "keystone":
+        return Answer(404, b"<!doctype html>\n<title>404 Not Found</title>\n", {"Content-Type": "text/html; charset=utf-8"})
     return Answer(404, {"error": {"code": 404, "title": "Not Found", "message": f"{request.path} could not be found."}})
 
 

@@ -1,5 +1,6 @@
 """Nova, as far as clusters are checked against it: flavors with their extra specs, and keypairs, which belong to users."""
 
+import time
 import uuid
 from typing import Any
 
@@ -7,9 +8,39 @@ from simulator.http import Answer, HttpError, Request, Router
 from simulator.identity import Keystone
 from simulator.store import Store
 
+LOWEST, HIGHEST = (2, 1), (2, 104)
+_SPECS_SHOWN, _DESCRIBED, _TYPED = (2, 61), (2, 55), (2, 2)  # from which flavors show specs and descriptions, keypairs their type
+#: Quotas; -1 is no limit.
+LIMITS = {
+    "maxTotalInstances": 10_000,
+    "maxTotalCores": -1,
+    "maxTotalRAMSize": -1,
+    "maxTotalKeypairs": 1000,
+    "maxServerMeta": 128,
+    "maxImageMeta": 128,
+    "maxPersonality": 5,
+    "maxPersonalitySize": 10240,
+    "maxServerGroups": 1000,
+    "maxServerGroupMembers": 1000,
+    "maxSecurityGroups": -1,
+    "maxSecurityGroupRules": -1,
+    "maxTotalFloatingIps": -1,
+    "totalInstancesUsed": 0,
+    "totalCoresUsed": 0,
+    "totalRAMUsed": 0,
+    "totalServerGroupsUsed": 0,
+    "totalSecurityGroupsUsed": 0,
+    "totalFloatingIpsUsed": 0,
+}
+
+
+def _error(status: int, kind: str, words: str) -> HttpError:
+    body = {kind: {"code": status, "message": words}}
+    return HttpError(Answer(status, body, {"Content-Type": "application/json; charset=UTF-8"}))
+
 
 def _missing(words: str) -> HttpError:
-    return HttpError(Answer(404, {"itemNotFound": {"code": 404, "message": words}}))
+    return _error(404, "itemNotFound", words)
 
 
 class Nova:
@@ -28,7 +59,15 @@ class Nova:
 
     def add_keypair(self, user: str, name: str, public_key: str) -> dict[str, Any]:
         """A user's keypair."""
-        item = {"user": user, "name": name, "public_key": public_key, "fingerprint": ":".join(["00"] * 16), "type": "ssh"}
+        item = {
+            "id": len(self.keypairs) + 1,
+            "user": user,
+            "name": name,
+            "public_key": public_key,
+            "fingerprint": ":".join(["00"] * 16),
+            "type": "ssh",
+            "created_at": time.strftime("%Y-%m-%dT%H:%M:%S.000000", time.gmtime()),
+        }
         self.keypairs[f"{user}|{name}"] = item
         self._store.put("keypair", f"{user}|{name}", item)
         return item
@@ -47,10 +86,17 @@ class Nova:
         return self.keypairs.pop(f"{user}|{name}", None) is not None
 
 
-def _flavor(item: dict[str, Any], origin: str, version: float) -> dict[str, Any]:
-    body = {
-        "id": item["id"],
-        "name": item["name"],
+def _flavor(item: dict[str, Any], origin: str, version: tuple[int, int], *, detail: bool = True) -> dict[str, Any]:
+    links = [
+        {"rel": "self", "href": f"{origin}/compute/v2.1/flavors/{item['id']}"},
+        {"rel": "bookmark", "href": f"{origin}/compute/flavors/{item['id']}"},
+    ]
+    body: dict[str, Any] = {"id": item["id"], "name": item["name"], "links": links}
+    if version >= _DESCRIBED:
+        body["description"] = None
+    if not detail:
+        return body
+    body |= {
         "ram": item["ram"],
         "disk": item["disk"],
         "swap": "",
@@ -59,23 +105,51 @@ def _flavor(item: dict[str, Any], origin: str, version: float) -> dict[str, Any]
         "vcpus": item["vcpus"],
         "os-flavor-access:is_public": True,
         "rxtx_factor": 1.0,
-        "links": [{"rel": "self", "href": f"{origin}/compute/v2.1/flavors/{item['id']}"}],
     }
-    if version >= 2.61:  # noqa: PLR2004 - the microversion that shows them
+    if version >= _SPECS_SHOWN:
         body["extra_specs"] = item["extra_specs"]
     return body
 
 
-def _version(request: Request) -> float:
+def _version(request: Request) -> tuple[int, int]:
+    """The microversion asked for; 2.1 where none is. Raises 400 or 406."""
     text = request.header("OpenStack-API-Version") or ""
     number = text.removeprefix("compute ").strip() or (request.header("X-OpenStack-Nova-API-Version") or "2.1")
+    if number == "latest":
+        return HIGHEST
     major, _, minor = number.partition(".")
-    return float(f"{major}.{int(minor):02d}") if major.isdigit() and minor.isdigit() else 2.99
+    if not (major.isdigit() and minor.isdigit()):
+        raise _error(400, "badRequest", f"API Version String {number} is of invalid format. Must be of format MajorNum.MinorNum.")
+    if not LOWEST <= (int(major), int(minor)) <= HIGHEST:
+        words = f"Version {number} is not supported by the API. Minimum is 2.1 and maximum is 2.104."
+        raise _error(406, "computeFault", words)
+    return int(major), int(minor)
+
+
+def _pair(item: dict[str, Any], version: tuple[int, int], *, detail: bool) -> dict[str, Any]:
+    body = {key: item[key] for key in ("name", "public_key", "fingerprint")}
+    if version >= _TYPED:
+        body["type"] = item["type"]
+    if detail:
+        body |= {"id": item["id"], "user_id": item["user"], "created_at": item["created_at"]}
+        body |= {"deleted": False, "deleted_at": None, "updated_at": None}
+    return {"keypair": body}
 
 
 def routes(nova: Nova, keystone: Keystone) -> Router:  # noqa: C901, PLR0915 - a table of small handlers
     """Everything under /compute."""
     router = Router()
+
+    def enter(request: Request) -> tuple[str, tuple[int, int]]:
+        """Who asks, and at which microversion."""
+        me = keystone.identify(request)
+        version = _version(request)
+        request.extra = {
+            "OpenStack-API-Version": f"compute {version[0]}.{version[1]}",
+            "X-OpenStack-Nova-API-Version": f"{version[0]}.{version[1]}",
+            "Vary": "OpenStack-API-Version, X-OpenStack-Nova-API-Version",
+        }
+        return me.user_id, version
 
     def version_body(request: Request) -> dict[str, Any]:
         return {
@@ -84,13 +158,22 @@ def routes(nova: Nova, keystone: Keystone) -> Router:  # noqa: C901, PLR0915 - a
             "version": "2.104",
             "min_version": "2.1",
             "updated": "2013-07-23T11:33:21Z",
-            "links": [{"rel": "self", "href": f"{request.origin}/compute/v2.1/"}],
-            "media-types": [],
+            "links": [
+                {"rel": "self", "href": f"{request.origin}/compute/v2.1/"},
+                {"rel": "describedby", "type": "text/html", "href": "http://docs.openstack.org/"},
+            ],
+            "media-types": [{"base": "application/json", "type": "application/vnd.openstack.compute+json;version=2.1"}],
         }
 
+    def described(request: Request) -> Answer:
+        if request.header("X-Auth-Token"):
+            enter(request)
+        return Answer(200, {"version": version_body(request)})
+
     def listed(request: Request) -> Answer:
-        keystone.identify(request)
-        shown = [_flavor(item, request.origin, _version(request)) for item in nova.flavors.values()]
+        _, version = enter(request)
+        detail = request.path.endswith("/detail")
+        shown = [_flavor(item, request.origin, version, detail=detail) for item in nova.flavors.values()]
         return Answer(200, {"flavors": [] if "marker" in request.query else shown})
 
     def find(ref: str) -> dict[str, Any]:
@@ -100,68 +183,55 @@ def routes(nova: Nova, keystone: Keystone) -> Router:  # noqa: C901, PLR0915 - a
         raise _missing(f"Flavor {ref} could not be found.")
 
     def shown(request: Request) -> Answer:
-        keystone.identify(request)
-        return Answer(200, {"flavor": _flavor(find(request.variables["id"]), request.origin, _version(request))})
+        _, version = enter(request)
+        return Answer(200, {"flavor": _flavor(find(request.variables["id"]), request.origin, version)})
 
     def specs(request: Request) -> Answer:
-        keystone.identify(request)
+        enter(request)
         return Answer(200, {"extra_specs": find(request.variables["id"])["extra_specs"]})
 
-    def pair(item: dict[str, Any]) -> dict[str, Any]:
-        return {"keypair": {key: item[key] for key in ("name", "public_key", "fingerprint", "type")}}
-
     def keypairs(request: Request) -> Answer:
-        me = keystone.identify(request)
-        mine = [pair(item) for item in nova.keypairs.values() if item["user"] == me.user_id]
+        me, version = enter(request)
+        mine = [_pair(item, version, detail=False) for item in nova.keypairs.values() if item["user"] == me]
         return Answer(200, {"keypairs": [] if "marker" in request.query else mine})
 
     def keypair(request: Request) -> Answer:
-        me = keystone.identify(request)
-        item = nova.keypairs.get(f"{me.user_id}|{request.variables['name']}")
+        me, version = enter(request)
+        item = nova.keypairs.get(f"{me}|{request.variables['name']}")
         if item is None:
-            raise _missing(f"Keypair {request.variables['name']} not found for user {me.user_id}")
-        return Answer(200, pair(item))
+            raise _missing(f"Keypair {request.variables['name']} not found for user {me}")
+        return Answer(200, _pair(item, version, detail=True))
 
     def add_keypair(request: Request) -> Answer:
-        me = keystone.identify(request)
+        me, version = enter(request)
         body = request.json()["keypair"]
-        if nova.has_keypair(me.user_id, body["name"]):
-            words = f"Key pair '{body['name']}' already exists."
-            raise HttpError(Answer(409, {"conflictingRequest": {"code": 409, "message": words}}))
-        return Answer(200, pair(nova.add_keypair(me.user_id, body["name"], body.get("public_key", "ssh-ed25519 AAAA"))))
+        if nova.has_keypair(me, body["name"]):
+            raise _error(409, "conflictingRequest", f"Key pair '{body['name']}' already exists.")
+        made = nova.add_keypair(me, body["name"], body.get("public_key", "ssh-ed25519 AAAA"))
+        return Answer(200, {"keypair": {**_pair(made, version, detail=False)["keypair"], "user_id": me}})
 
     def drop_keypair(request: Request) -> Answer:
-        me = keystone.identify(request)
-        if not nova.drop_keypair(me.user_id, request.variables["name"]):
-            raise _missing(f"Keypair {request.variables['name']} not found for user {me.user_id}")
+        me, _ = enter(request)
+        if not nova.drop_keypair(me, request.variables["name"]):
+            raise _missing(f"Keypair {request.variables['name']} not found for user {me}")
         return Answer(202)
 
     def limits(request: Request) -> Answer:
-        keystone.identify(request)
-        absolute = {
-            "maxTotalInstances": 10_000,
-            "maxTotalCores": 400_000,
-            "maxTotalRAMSize": 2_000_000_000,
-            "maxTotalKeypairs": 100,
-            "totalInstancesUsed": 0,
-            "totalCoresUsed": 0,
-            "totalRAMUsed": 0,
-        }
-        return Answer(200, {"limits": {"rate": [], "absolute": absolute}})
+        enter(request)
+        return Answer(200, {"limits": {"rate": [], "absolute": LIMITS}})
 
     def quota(request: Request) -> Answer:
-        keystone.identify(request)
-        project = request.variables["project"]
-        return Answer(
-            200, {"quota_set": {"id": project, "instances": 10_000, "cores": 400_000, "ram": 2_000_000_000, "key_pairs": 100}}
-        )
+        enter(request)
+        held = {"instances": "Instances", "cores": "Cores", "ram": "RAMSize", "key_pairs": "Keypairs"}
+        limits_ = {name: LIMITS[f"maxTotal{limit}"] for name, limit in held.items()}
+        return Answer(200, {"quota_set": {"id": request.variables["project"], **limits_}})
 
     def servers(request: Request) -> Answer:
-        keystone.identify(request)
+        enter(request)
         return Answer(200, {"servers": []})  # clusters here have no machines behind them
 
     router.add("GET", "/", lambda r: Answer(200, {"versions": [version_body(r)]}))
-    router.add("GET", "/v2.1", lambda r: Answer(200, {"version": version_body(r)}))
+    router.add("GET", "/v2.1", described)
     router.add("GET", "/v2.1/flavors", listed)
     router.add("GET", "/v2.1/flavors/detail", listed)
     router.add("GET", "/v2.1/flavors/{id}", shown)

@@ -158,19 +158,24 @@ class Keystone:
                 " malformed or otherwise incorrect. The client is assumed to be in error.",
             ) from None
         user, project, roles = self._sign_in(identity, methods, auth.get("scope"))
+        parent = self._valid((identity.get("token") or {}).get("id")) if "token" in methods else None
+        credential = self._credential(identity.get("application_credential") or {}) if "application_credential" in methods else None
         now = self._clock.now()
         body = {
             "user": user["id"],
             "user_name": user["name"],
             "project": project,
             "roles": sorted(roles),
-            "methods": methods,
+            "methods": list(dict.fromkeys([*methods, *(parent["methods"] if parent else ())])),
             "issued": now,
-            "expires": now + self.token_s,
+            "expires": parent["expires"] if parent else now + self.token_s,
+            "parent": parent["issued"] if parent else None,
+            "credential": {"id": credential["id"], "name": credential["name"], "restricted": True} if credential else None,
         }
         token = "gAAAAAB" + secrets.token_urlsafe(100)
         self.put("token", token, body)
-        return Answer(201, {"token": self._view(body, request, catalog=True)}, {"X-Subject-Token": token})
+        shown = self._view(body, request, catalog="nocatalog" not in request.query)
+        return Answer(201, {"token": shown}, {"X-Subject-Token": token})
 
     def _sign_in(
         self, identity: dict[str, Any], methods: list[str], scope: Any
@@ -202,13 +207,7 @@ class Keystone:
         return user, project["id"], roles
 
     def _by_credential(self, given: dict[str, Any]) -> tuple[dict[str, Any], str | None, frozenset[str]]:
-        found = self._tables["appcred"].get(given.get("id") or "")
-        if found is None and given.get("name"):
-            user = self._find("user", given.get("user") or {})
-            found = next(
-                (c for c in self._tables["appcred"].values() if user and c["user"] == user["id"] and c["name"] == given["name"]),
-                None,
-            )
+        found = self._credential(given)
         if found is None and given.get("id"):
             raise problem(404, f"Could not find Application Credential: {given['id']}.")
         if found is None or not hmac.compare_digest(found["secret"], str(given.get("secret", ""))):
@@ -217,6 +216,15 @@ class Keystone:
         if not roles:
             raise problem(401, REFUSED)
         return self._tables["user"][found["user"]], found["project"], roles
+
+    def _credential(self, given: dict[str, Any]) -> dict[str, Any] | None:
+        """An application credential by its id, or by its name and user."""
+        known = self._tables["appcred"]
+        if given.get("id"):
+            found: dict[str, Any] | None = known.get(given["id"])
+            return found
+        user = self._find("user", given.get("user") or {})
+        return next((c for c in known.values() if user and c["user"] == user["id"] and c["name"] == given.get("name")), None)
 
     def _find(self, kind: str, given: dict[str, Any]) -> dict[str, Any] | None:
         if given.get("id"):
@@ -231,10 +239,12 @@ class Keystone:
         view: dict[str, Any] = {
             "methods": body["methods"],
             "user": {"domain": DOMAIN, "id": body["user"], "name": body["user_name"], "password_expires_at": None},
-            "audit_ids": [uuid.uuid5(uuid.NAMESPACE_OID, str(body["issued"])).hex[:22]],
+            "audit_ids": [_audit_id(moment) for moment in (body["issued"], body.get("parent")) if moment is not None],
             "expires_at": _time(body["expires"]),
             "issued_at": _time(body["issued"]),
         }
+        if body.get("credential"):
+            view["application_credential"] = body["credential"]
         if body["project"]:
             project = self._tables["project"][body["project"]]
             view |= {
@@ -252,11 +262,12 @@ class Keystone:
         subject = request.header("X-Subject-Token")
         found = self._valid(subject)
         if found is not None and found["user"] != me.user_id and not me.roles & {"admin", "service"}:
-            raise problem(403, "You are not authorized to perform the requested action: identity:validate_token.")
+            raise forbidden("validate_token")
         if found is None:
-            raise problem(404, "Could not recognize Fernet token")
+            raise _no_such_token(subject)
         view = {"token": self._view(found, request, catalog="nocatalog" not in request.query)}
-        return Answer(200, None if request.method == "HEAD" else view, {"X-Subject-Token": subject or ""})
+        told = {"X-Subject-Token": subject or "", "Content-Type": "application/json"}
+        return Answer(200, None if request.method == "HEAD" else view, told)
 
     def is_by_credential(self, request: Request) -> bool:
         """Whether the request's token came of an application credential."""
@@ -266,28 +277,60 @@ class Keystone:
     def revoke(self, request: Request) -> Answer:
         """DELETE /auth/tokens."""
         self.identify(request)
-        if not self.drop("token", request.header("X-Subject-Token") or ""):
-            raise problem(404, "Could not recognize Fernet token")
+        subject = request.header("X-Subject-Token") or ""
+        if not self.drop("token", subject):
+            raise _no_such_token(subject)
         return Answer(204)
 
     def catalog(self, request: Request) -> Answer:
         """GET /auth/catalog."""
         me = self.identify(request)
-        return Answer(200, {"catalog": _catalog(request.origin, me.project_id or "")})
+        return Answer(
+            200, {"catalog": _catalog(request.origin, me.project_id or ""), "links": {"self": _url(request, "auth/catalog")}}
+        )
 
     def own_projects(self, request: Request) -> Answer:
         """GET /auth/projects."""
         me = self.identify(request)
         mine = [p for p in self._tables["project"].values() if self.roles_in(me.user_id, p["id"])]
-        return Answer(200, {"projects": [_plain(p) for p in mine], "links": {}})
+        return Answer(200, {"projects": [_plain("project", p, request) for p in mine], "links": _links(request)})
+
+
+def _no_such_token(token: str | None) -> HttpError:
+    """A token that is none, or one that was revoked or has expired."""
+    return problem(404, "Failed to validate token" if (token or "").startswith("gAAAA") else "Could not recognize Fernet token")
+
+
+def _audit_id(issued: float) -> str:
+    return uuid.uuid5(uuid.NAMESPACE_OID, str(issued)).hex[:22]
+
+
+def _url(request: Request, path: str) -> str:
+    return f"{request.origin}/identity/v3/{path}"
+
+
+def _links(request: Request) -> dict[str, str | None]:
+    """Of a list, which is never cut into pages."""
+    query = request.environ.get("QUERY_STRING", "")
+    own = f"{request.origin}/identity{request.path}" + (f"?{query}" if query else "")
+    return {"next": None, "self": own, "previous": None}
 
 
 def _role_id(name: str) -> str:
     return uuid.uuid5(uuid.NAMESPACE_DNS, f"role.{name}").hex
 
 
-def _plain(item: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in item.items() if key not in {"password", "secret"}} | {"links": {}}
+#: What Keystone shows of an object beside what was given.
+_SHOWN: dict[str, dict[str, Any]] = {
+    "project": {"is_domain": False, "options": {}, "parent_id": "default", "tags": []},
+    "user": {"options": {}, "password_expires_at": None},
+    "role": {"options": {"immutable": True}},
+}
+
+
+def _plain(kind: str, item: dict[str, Any], request: Request) -> dict[str, Any]:
+    shown = {key: value for key, value in item.items() if key not in {"password", "secret"}}
+    return {**_SHOWN[kind], **shown, "links": {"self": _url(request, f"{kind}s/{item['id']}")}}
 
 
 def _catalog(origin: str, project: str) -> list[dict[str, Any]]:
@@ -340,16 +383,21 @@ def routes(keystone: Keystone) -> Router:
     return router
 
 
-def _admin(keystone: Keystone, request: Request) -> Identity:
+def forbidden(action: str) -> HttpError:
+    """What a token may not do, by the name that Keystone's policies have for it."""
+    return problem(403, f"You are not authorized to perform the requested action: identity:{action}.")
+
+
+def _admin(keystone: Keystone, request: Request, action: str) -> Identity:
     me = keystone.identify(request)
     if not me.is_admin:
-        raise problem(403, "You are not authorized to perform the requested action.")
+        raise forbidden(action)
     return me
 
 
-def _guarded(keystone: Keystone, handler: Callable[[Request], Answer]) -> Callable[[Request], Answer]:
+def _guarded(keystone: Keystone, action: str, handler: Callable[[Request], Answer]) -> Callable[[Request], Answer]:
     def checked(request: Request) -> Answer:
-        _admin(keystone, request)
+        _admin(keystone, request, action)
         return handler(request)
 
     return checked
@@ -361,18 +409,18 @@ def _collection(router: Router, keystone: Keystone, kind: str) -> None:
     def listed(request: Request) -> Answer:
         me = keystone.identify(request)
         if kind == "user" and not me.is_admin:
-            raise problem(403, "You are not authorized to perform the requested action: identity:list_users.")
+            raise forbidden("list_users")
         items = list(keystone.table(kind).values())
         name = request.query.get("name")
-        found = [_plain(item) for item in items if name in {None, item["name"]}]
-        return Answer(200, {plural: found, "links": {"next": None, "self": "", "previous": None}})
+        found = [_plain(kind, item, request) for item in items if name in {None, item["name"]}]
+        return Answer(200, {plural: found, "links": _links(request)})
 
     def shown(request: Request) -> Answer:
         keystone.identify(request)
         item = keystone.table(kind).get(request.variables["id"])
         if item is None:
             raise problem(404, f"Could not find {kind}: {request.variables['id']}.")
-        return Answer(200, {kind: _plain(item)})
+        return Answer(200, {kind: _plain(kind, item, request)})
 
     def made(request: Request) -> Answer:
         body = request.json()[kind]
@@ -380,7 +428,7 @@ def _collection(router: Router, keystone: Keystone, kind: str) -> None:
             raise problem(409, f"Conflict occurred attempting to store {kind} - Duplicate entry found with name {body['name']}.")
         key = uuid.uuid4().hex
         keystone.put(kind, key, {"id": key, "domain_id": "default", "enabled": True, **body})
-        return Answer(201, {kind: _plain(keystone.table(kind)[key])})
+        return Answer(201, {kind: _plain(kind, keystone.table(kind)[key], request)})
 
     def removed(request: Request) -> Answer:
         if not keystone.drop(kind, request.variables["id"]):
@@ -389,8 +437,8 @@ def _collection(router: Router, keystone: Keystone, kind: str) -> None:
 
     router.add("GET", f"/v3/{plural}", listed)
     router.add("GET", f"/v3/{plural}/{{id}}", shown)
-    router.add("POST", f"/v3/{plural}", _guarded(keystone, made))
-    router.add("DELETE", f"/v3/{plural}/{{id}}", _guarded(keystone, removed))
+    router.add("POST", f"/v3/{plural}", _guarded(keystone, f"create_{kind}", made))
+    router.add("DELETE", f"/v3/{plural}/{{id}}", _guarded(keystone, f"delete_{kind}", removed))
 
 
 def _assignments(router: Router, keystone: Keystone) -> None:
@@ -428,12 +476,12 @@ def _assignments(router: Router, keystone: Keystone) -> None:
             for a in keystone.table("assignment").values()
             if query.get("user.id", a["user"]) == a["user"] and query.get("scope.project.id", a["project"]) == a["project"]
         ]
-        return Answer(200, {"role_assignments": rows, "links": {}})
+        return Answer(200, {"role_assignments": rows, "links": _links(request)})
 
     path = "/v3/projects/{project}/users/{user}/roles/{role}"
-    router.add("PUT", path, _guarded(keystone, given))
-    router.add("DELETE", path, _guarded(keystone, taken))
-    router.add("GET HEAD", path, _guarded(keystone, checked))
+    router.add("PUT", path, _guarded(keystone, "create_grant", given))
+    router.add("DELETE", path, _guarded(keystone, "revoke_grant", taken))
+    router.add("GET HEAD", path, _guarded(keystone, "check_grant", checked))
     router.add("GET", "/v3/role_assignments", listed)
 
 
@@ -449,7 +497,7 @@ def _groups(router: Router, keystone: Keystone) -> None:
     """Groups of users: made by administrators, told to their members."""
 
     def made(request: Request) -> Answer:
-        _admin(keystone, request)
+        _admin(keystone, request, "create_group")
         body = request.json()["group"]
         key = uuid.uuid4().hex
         keystone.put("group", key, {"id": key, "domain_id": "default", "description": "", "members": [], **body})
@@ -459,7 +507,7 @@ def _groups(router: Router, keystone: Keystone) -> None:
         return {name: value for name, value in keystone.table("group")[key].items() if name != "members"}
 
     def joined(request: Request) -> Answer:
-        _admin(keystone, request)
+        _admin(keystone, request, "add_user_to_group")
         key = request.variables["id"]
         group = keystone.table("group").get(key)
         if group is None:
@@ -472,9 +520,9 @@ def _groups(router: Router, keystone: Keystone) -> None:
         me = keystone.identify(request)
         user = request.variables["user"]
         if user != me.user_id and not me.is_admin:
-            raise problem(403, "You are not authorized to perform the requested action: identity:list_groups_for_user.")
+            raise forbidden("list_groups_for_user")
         mine = [_shown(key) for key, group in keystone.table("group").items() if user in group["members"]]
-        return Answer(200, {"groups": mine, "links": {"next": None, "self": "", "previous": None}})
+        return Answer(200, {"groups": mine, "links": _links(request)})
 
     def removed(request: Request) -> Answer:
         _admin(keystone, request)
@@ -489,32 +537,36 @@ def _groups(router: Router, keystone: Keystone) -> None:
 
 
 def _credentials(router: Router, keystone: Keystone) -> None:
-    def view(item: dict[str, Any], *, secret: bool = False) -> dict[str, Any]:
+    def view(item: dict[str, Any], request: Request, *, secret: bool = False) -> dict[str, Any]:
+        role = {"domain_id": None, "description": None, "options": {"immutable": True}}
         shown = {
             "id": item["id"],
             "name": item["name"],
             "project_id": item["project"],
+            "user_id": item["user"],
             "description": None,
             "expires_at": None,
-            "unrestricted": False,
-            "roles": [{"id": _role_id(name), "name": name, "domain_id": None} for name in item["roles"]],
-            "links": {},
+            "unrestricted": None,
+            "system": None,
+            "roles": [{"id": _role_id(name), "name": name, **role} for name in item["roles"]],
+            "links": {"self": _url(request, f"application_credentials/{item['id']}")},
         }
         return shown | ({"secret": item["secret"]} if secret else {})
 
-    def mine(request: Request) -> list[dict[str, Any]]:
+    def mine(request: Request, action: str) -> list[dict[str, Any]]:
         me = keystone.identify(request)
         if me.user_id != request.variables["user"]:
-            raise problem(403, "You are not authorized to perform the requested action.")
+            raise forbidden(action)
         return [item for item in keystone.table("appcred").values() if item["user"] == me.user_id]
 
     def made(request: Request) -> Answer:
-        known = mine(request)
+        known = mine(request, "create_application_credential")
         me = keystone.identify(request)
         body = request.json()["application_credential"]
         _check_credential(keystone, request, me, body)
         if any(item["name"] == body["name"] for item in known):
-            raise problem(409, "Conflict occurred attempting to store application_credential - Duplicate entry found.")
+            words = f"Duplicate entry found with name {body['name']}."
+            raise problem(409, f"Conflict occurred attempting to store application_credential - {words}")
         wanted = [role.get("name") for role in body.get("roles") or []] or sorted(me.roles)
         key = uuid.uuid4().hex
         item = {
@@ -526,23 +578,28 @@ def _credentials(router: Router, keystone: Keystone) -> None:
             "roles": wanted,
         }
         keystone.put("appcred", key, item)
-        return Answer(201, {"application_credential": view(item, secret=True)})
+        return Answer(201, {"application_credential": view(item, request, secret=True)})
 
     def listed(request: Request) -> Answer:
-        return Answer(200, {"application_credentials": [view(item) for item in mine(request)], "links": {}})
+        name = request.query.get("name")
+        held = [item for item in mine(request, "list_application_credentials") if name in {None, item["name"]}]
+        return Answer(200, {"application_credentials": [view(item, request) for item in held], "links": _links(request)})
 
-    def one(request: Request) -> dict[str, Any]:
-        for item in mine(request):
+    def shown(request: Request) -> Answer:
+        return Answer(200, {"application_credential": view(one(request, "get_application_credential"), request)})
+
+    def one(request: Request, action: str) -> dict[str, Any]:
+        for item in mine(request, action):
             if item["id"] == request.variables["id"]:
                 return item
         raise problem(404, f"Could not find Application Credential: {request.variables['id']}.")
 
     def removed(request: Request) -> Answer:
-        keystone.drop("appcred", one(request)["id"])
+        keystone.drop("appcred", one(request, "delete_application_credential")["id"])
         return Answer(204)
 
     base = "/v3/users/{user}/application_credentials"
     router.add("POST", base, made)
     router.add("GET", base, listed)
-    router.add("GET", base + "/{id}", lambda request: Answer(200, {"application_credential": view(one(request))}))
+    router.add("GET", base + "/{id}", shown)
     router.add("DELETE", base + "/{id}", removed)

@@ -1,5 +1,6 @@
 """Glance, as far as templates are checked against it."""
 
+import hashlib
 import time
 import uuid
 from typing import Any
@@ -36,6 +37,12 @@ class Glance:
             "min_disk": 0,
             "owner": "0" * 32,
             "os_hidden": False,
+            "os_hash_algo": "sha512",
+            "os_hash_value": hashlib.sha512(bytes(1048576)).hexdigest(),
+            "stores": "local",
+            "owner_specified.openstack.md5": "",
+            "owner_specified.openstack.sha256": "",
+            "owner_specified.openstack.object": f"images/{name}",
             "created_at": now,
             "updated_at": now,
             "tags": [],
@@ -68,14 +75,16 @@ def routes(glance: Glance, keystone: Keystone) -> Router:
                 str(image.get(key)) == value for key, value in query.items() if key in {"name", "visibility", "status", "os_distro"}
             )
         ]
-        return Answer(200, {"images": [] if "marker" in query else shown, "first": "/v2/images", "schema": "/v2/schemas/images"})
+        asked = request.environ.get("QUERY_STRING", "")
+        first = f"/v2/images?{asked}" if asked else "/v2/images"
+        return Answer(200, {"images": [] if "marker" in query else shown, "first": first, "schema": "/v2/schemas/images"})
 
     def shown(request: Request) -> Answer:
         keystone.identify(request)
         image = glance.images.get(request.variables["id"])
         if image is None:
-            page = f"<html><head><title>404 Not Found</title></head><body><h1>No image found with ID {request.variables['id']}</h1></body></html>"
-            raise HttpError(Answer(404, page.encode(), {"Content-Type": "text/html"}))
+            words = f"No image found with ID {request.variables['id']}<br /><br />\n\n\n"
+            raise HttpError(Answer(404, {"code": "404 Not Found", "message": words, "title": "Not Found"}))
         return Answer(200, image)
 
     router.add("GET", "/", versions)

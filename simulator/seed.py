@@ -18,6 +18,7 @@ ACCOUNTS = {
     "researcher": ("researcher-password", "lab", "member"),
 }
 KEYPAIR = "kcloud-keypair"
+_PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA example"
 IMAGE = "ubuntu-24.04-kube-v1.33.1"
 
 FLAVORS: tuple[tuple[str, int, int, int, dict[str, str]], ...] = (
@@ -62,7 +63,7 @@ FLAVORS: tuple[tuple[str, int, int, int, dict[str, str]], ...] = (
         },
     ),
     ("cpu.large", 16, 64, 100, {}),
-    ("cpu.medium", 8, 32, 50, {}),
+    ("cpu.medium", 8, 32, 80, {}),
     ("cpu.small", 2, 4, 20, {}),
 )
 
@@ -85,7 +86,8 @@ def plant(keystone: Keystone, nova: Nova, glance: Glance, neutron: Neutron, coll
     for name, (password, project, role) in ACCOUNTS.items():
         user = keystone.add_user(name, password)
         keystone.assign(user, keystone.add_project(project), role)
-        nova.add_keypair(user, KEYPAIR, "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA example")
+        if role != "reader":
+            nova.add_keypair(user, KEYPAIR, _PUBLIC_KEY)
     keystone.assign(keystone.add_user("admin", ACCOUNTS["admin"][0]), keystone.add_project("lab"), "admin")
     for name, vcpus, gb, disk, specs in FLAVORS:
         nova.add_flavor(name, vcpus, gb * 1024, disk, specs)

@@ -10,12 +10,19 @@ from cryptography.x509.oid import NameOID
 
 from simulator.clock import iso
 from simulator.http import Answer, Request, Router
+from simulator.identity import Identity
 from simulator.magnum import views
+from simulator.magnum.reading import Field, read
 from simulator.magnum.service import Magnum
 from simulator.magnum.wire import body_of, fault, headers
 from simulator.store import Store
 
 _DAYS = 1825
+_QUOTA = {
+    "project_id": Field(mandatory=True, least=1, most=255),
+    "resource": Field(mandatory=True, choices=("Cluster",)),
+    "hard_limit": Field("integer", least=0),
+}
 
 
 class Authority:
@@ -131,33 +138,61 @@ def routes(magnum: Magnum, router: Router, store: Store) -> None:  # noqa: C901,
             raise fault(403, "Policy doesn't allow quota:get_all to be performed.")
         return Answer(200, {"quotas": list(quotas.values())}, headers(version))
 
+    def require_admin(me: Identity, rule: str) -> None:
+        if not me.is_admin:
+            raise fault(403, f"Policy doesn't allow {rule} to be performed.")
+
     def quota(request: Request) -> Answer:
         me, version = magnum.enter(request, "quota:get")
         project = request.variables["project"]
         if not me.is_admin and project != me.project_id:
-            raise fault(403, "Policy doesn't allow quota:get to be performed.")
-        known = quotas.get(project, {"id": 0, "resource": "Cluster", "project_id": project, "hard_limit": magnum.quota})
-        return Answer(200, known, headers(version))
+            raise fault(403, "Not authorized.")
+        default = {"id": 0, "resource": "Cluster", "project_id": project, "hard_limit": magnum.quota}
+        return Answer(200, quotas.get(project, default | {"created_at": None, "updated_at": None}), headers(version))
+
+    def held(request: Request) -> dict[str, Any]:
+        """The quota that a path names, which an administrator has set before."""
+        project, resource = request.variables["project"], request.variables["resource"]
+        if project not in quotas:
+            raise fault(404, f"Quota could not be found: project_id {project} resource {resource}.")
+        return quotas[project]
 
     def set_quota(request: Request) -> Answer:
         me, version = magnum.enter(request, "quota:create", writes=True)
-        if not me.is_admin:
-            raise fault(403, "Policy doesn't allow quota:create to be performed.")
-        body = body_of(request, "quota")
-        project = str(body.get("project_id"))
-        quotas[project] = {
-            "id": len(quotas) + 1,
-            "resource": "Cluster",
-            "project_id": project,
-            "hard_limit": int(body["hard_limit"]),
-        }
+        require_admin(me, "quota:create")
+        body = read("quota", body_of(request, "quota"), _QUOTA)
+        project = body["project_id"]
+        if project not in magnum.keystone.table("project"):
+            raise fault(404, f"The project_id {project} could not be found.")
+        if project in quotas:
+            raise fault(409, f"Quota for project {project} already exists for resource {body['resource']}.")
+        number = max((known["id"] for known in quotas.values()), default=0) + 1
+        moments = {"created_at": iso(magnum.clock.now()), "updated_at": None}
+        quotas[project] = {"id": number, "hard_limit": 1, **body, **moments}
         store.put("quota", project, quotas[project])
         return Answer(201, quotas[project], headers(version))
 
+    def change_quota(request: Request) -> Answer:
+        me, version = magnum.enter(request, "quota:update", writes=True)
+        require_admin(me, "quota:update")
+        limit = read("quota", body_of(request, "quota"), _QUOTA).get("hard_limit")
+        known = held(request)
+        if limit is not None and limit != known["hard_limit"]:
+            known |= {"hard_limit": limit, "updated_at": iso(magnum.clock.now())}
+            store.put("quota", known["project_id"], known)
+        return Answer(202, known, headers(version))
+
+    def drop_quota(request: Request) -> Answer:
+        me, version = magnum.enter(request, "quota:delete", writes=True)
+        require_admin(me, "quota:delete")
+        project = held(request)["project_id"]
+        del quotas[project]
+        store.drop("quota", project)
+        return Answer(204, None, headers(version))
+
     def services(request: Request) -> Answer:
         me, version = magnum.enter(request, "magnum-service:get_all")
-        if not me.is_admin:
-            raise fault(403, "Policy doesn't allow magnum-service:get_all to be performed.")
+        require_admin(me, "magnum-service:get_all")
         now = magnum.clock.now()
         row = {
             "host": "simulator",
@@ -179,6 +214,8 @@ def routes(magnum: Magnum, router: Router, store: Store) -> None:  # noqa: C901,
     router.add("GET", "/v1/quotas", all_quotas)
     router.add("POST", "/v1/quotas", set_quota)
     router.add("GET", "/v1/quotas/{project}/{resource}", quota)
+    router.add("PATCH", "/v1/quotas/{project}/{resource}", change_quota)
+    router.add("DELETE", "/v1/quotas/{project}/{resource}", drop_quota)
     router.add("GET", "/v1/mservices", services)
     router.add("GET", "/", _root)
     router.add("GET", "/v1", _v1)
@@ -198,16 +235,16 @@ def _root(request: Request) -> Answer:
 
 
 def _v1(request: Request) -> Answer:
-    """The one version's resources."""
+    """The one version's resources. Of microversions it tells nothing: they stand in the headers of every answer."""
     names = ("clustertemplates", "clusters", "quotas", "certificates", "mservices", "stats", "federations", "credentials")
+    base = f"{request.origin}/container-infra"
+    manual = "http://docs.openstack.org/developer/magnum/dev/api-spec-v1.html"
+    groups = "clusters/{cluster_id}/nodegroups"
     body: dict[str, Any] = {
         "id": "v1",
         "media_types": [{"base": "application/json", "type": "application/vnd.openstack.magnum.v1+json"}],
-        "links": [{"href": f"{request.origin}/container-infra/v1/", "rel": "self"}],
-        # Not shown by the real one here, but what discovery reads where it looks at /v1 alone.
-        "status": "CURRENT",
-        "max_version": "1.14",
-        "min_version": "1.1",
+        "links": [{"href": f"{base}/v1/", "rel": "self"}, {"href": manual, "rel": "describedby", "type": "text/html"}],
+        "nodegroups": views.links(request.origin, groups),
     }
     for name in names:
         body[name] = views.links(request.origin, f"{name}/")
