@@ -28,7 +28,7 @@ VERSION: Final = "0.1.0"
 SERVICE: Final = "kcloud-infrastructure"
 DESCRIPTION: Final = (
     "Creates, scales and removes Kubernetes clusters on OpenStack Magnum.\n\n"
-    "Every change is answered with 202 and a *job*: a promise that is kept whatever crashes. `Operation-Location` names it,"
+    "Every change is answered with 202 and a job: a promise that is kept whatever crashes. `Operation-Location` names it,"
     " `Retry-After` says when to look. Send `Prefer: wait=30` to wait for its end, `Idempotency-Key` to repeat a request"
     " without doing it twice, `?validate_only=true` to have it checked and not done. Errors are problem documents (RFC 9457)"
     " that name every wrong field at once."

@@ -476,7 +476,14 @@ def _groups(router: Router, keystone: Keystone) -> None:
         mine = [_shown(key) for key, group in keystone.table("group").items() if user in group["members"]]
         return Answer(200, {"groups": mine, "links": {"next": None, "self": "", "previous": None}})
 
+    def removed(request: Request) -> Answer:
+        _admin(keystone, request)
+        if not keystone.drop("group", request.variables["id"]):
+            raise problem(404, f"Could not find group: {request.variables['id']}.")
+        return Answer(204)
+
     router.add("POST", "/v3/groups", made)
+    router.add("DELETE", "/v3/groups/{id}", removed)
     router.add("PUT", "/v3/groups/{id}/users/{user}", joined)
     router.add("GET", "/v3/users/{user}/groups", listed)
 

@@ -4,7 +4,7 @@ Stacks take a moment; they come to the outputs that the shipped template of a ne
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -13,7 +13,7 @@ from uuid import uuid4
 import yaml
 
 from shared.domain.ports import Clock
-from shared.domain.stacks import TAG, ObservedStack, StackResource
+from shared.domain.stacks import TAG, Leftover, ObservedStack, StackResource
 from shared.errors import CloudRejected, CloudTimeout, CloudUnavailable
 
 T = TypeVar("T")
@@ -44,6 +44,7 @@ class FakeHeat:
         self.away = False
         self.subnets: dict[str, list[tuple[str, str]]] = {}
         self.external = ["public"]
+        self.things: dict[str, list[Leftover]] = {}  #: what else is in a project
         self.deleted: list[str] = []  #: names in the order of their removal
 
     def advance(self) -> None:
@@ -159,6 +160,12 @@ class FakeStackGateway:
     def external_networks(self) -> list[str]:
         self._reach()
         return self._heat.external
+
+    def carrying(self, marks: Sequence[str]) -> dict[str, list[Leftover]]:
+        self._reach()
+        things = self._heat.things.get(self._project, [])
+        found = {mark: [thing for thing in things if mark in thing.name] for mark in marks}
+        return {mark: left for mark, left in found.items() if left}
 
     def _named(self, name: str) -> FakeStack | None:
         for stack in self._heat.stacks.values():

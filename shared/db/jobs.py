@@ -326,6 +326,30 @@ class JobRepository:
             raise LeaseLost(msg)
         return job_from(row)
 
+    def deletes_to_check(self, scope: Scope, *, after_s: float, within_s: float, limit: int) -> dict[UUID, tuple[str | None, ...]]:
+        """Deletes that succeeded so long ago and were not checked for leftovers: what each cluster's resources are named after."""
+        rows = self._connection.execute(
+            text(
+                "SELECT j.id, c.magnum_uuid, c.magnum_name FROM jobs j JOIN clusters c ON c.id = j.cluster_id"
+                " WHERE j.kind = 'delete' AND j.state = 'succeeded' AND j.region = :region AND j.project_id = :project"
+                " AND j.finished_at BETWEEN now() - make_interval(secs => :within) AND now() - make_interval(secs => :after)"
+                " AND NOT jsonb_exists(coalesce(j.result, '{}'), 'leftovers') ORDER BY j.finished_at LIMIT :limit"
+            ),
+            {"region": scope.region, "project": scope.project_id, "after": after_s, "within": within_s, "limit": limit},
+        )
+        return {row[0]: (row[1], row[2]) for row in rows}
+
+    def note_leftovers(self, left: Mapping[UUID, Sequence[Mapping[str, Any]]]) -> None:
+        """What was found, in the results of the deletes."""
+        rows = [{"id": str(job_id), "items": list(items)} for job_id, items in left.items()]
+        self._connection.execute(
+            text(
+                "UPDATE jobs j SET result = coalesce(j.result, '{}') || jsonb_build_object('leftovers', x.items)"
+                " FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS x(id uuid, items jsonb) WHERE j.id = x.id"
+            ),
+            {"rows": as_json(rows)},
+        )
+
     # -- requests ---------------------------------------------------------------------------------------------------
 
     def overtake(self, lane: UUID, *, reason: str, by: UUID | None, kinds: Iterable[JobKind]) -> list[Job]:

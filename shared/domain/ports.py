@@ -8,7 +8,7 @@ from uuid import UUID
 
 from shared.domain.clusters import Cluster, ClusterSpec, NodeGroup, NodeGroupSpec, ObservedCluster, Scope
 from shared.domain.jobs import Job
-from shared.domain.stacks import ObservedStack, Stack, StackResource
+from shared.domain.stacks import Leftover, ObservedStack, Stack, StackResource
 
 T = TypeVar("T")
 
@@ -201,6 +201,10 @@ class StackGateway(Protocol):
 
     def external_networks(self) -> list[str]:
         """Names of the networks that lead to the outside."""
+        ...
+
+    def carrying(self, marks: Sequence[str]) -> dict[str, list[Leftover]]:
+        """Ports, floating IPs, load balancers and volumes with one of these words in name, description, tags or metadata."""
         ...
 
 

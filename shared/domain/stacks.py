@@ -49,6 +49,16 @@ class StackResource:
 
 
 @dataclass(frozen=True, slots=True)
+class Leftover:
+    """Something in the project that carries a cluster's name or id. ``kind``: port, floating_ip, load_balancer or volume."""
+
+    kind: str
+    id: str
+    name: str
+    status: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stack:
     """One stack as its row says: what is wanted is ours, what is observed Heat's last word."""
 

@@ -1,13 +1,13 @@
 """Heat over HTTP (the port ``StackGateway``), and what else a stack's owner must know of the network."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from keystoneauth1 import exceptions as ksa
 
 from shared.domain.clusters import Scope
-from shared.domain.stacks import TAG, ObservedStack, StackResource
+from shared.domain.stacks import TAG, Leftover, ObservedStack, StackResource
 from shared.errors import CloudError, CloudNotFound
 from shared.openstack.connection import Sessions
 from shared.openstack.errors import translate
@@ -117,8 +117,38 @@ class HeatGateway:
             raise translate(exc, mutating=False) from exc
         return [item.name or item.id for item in found]
 
+    def carrying(self, marks: Sequence[str]) -> dict[str, list[Leftover]]:
+        """One list of each kind, however many marks. Services that the catalog lacks have nothing."""
+        connection = self._connection()
+        found: dict[str, list[Leftover]] = {}
+        try:
+            kinds: dict[str, Iterable[Any]] = {
+                "port": connection.network.ports(),
+                "floating_ip": connection.network.ips(),
+            }
+            if connection.has_service("load-balancer"):
+                kinds["load_balancer"] = connection.load_balancer.load_balancers()
+            if connection.has_service("block-storage"):
+                kinds["volume"] = connection.block_storage.volumes(details=True)
+            for kind, items in kinds.items():
+                for item in items:
+                    words = _words_of(item)
+                    for mark in marks:
+                        if mark in words:
+                            one = Leftover(kind, item.id, item.name or "", getattr(item, "status", None))
+                            found.setdefault(mark, []).append(one)
+        except ksa.ClientException as exc:
+            raise translate(exc, mutating=False) from exc
+        return found
+
     def _connection(self) -> "Connection":
         return self._sessions.connection(self._sessions.session(self._scope))
+
+
+def _words_of(item: Any) -> str:
+    tags = " ".join(getattr(item, "tags", None) or ())
+    metadata = " ".join(str(value) for value in (getattr(item, "metadata", None) or {}).values())
+    return " ".join([item.name or "", getattr(item, "description", None) or "", tags, metadata])
 
 
 def _previewed(items: Any) -> Any:

@@ -24,6 +24,7 @@ from shared.domain.ports import Actor
 from shared.errors import CloudBeingWritten, CloudError, CloudNotFound, LeaseLost
 from shared.observability.logging import get_logger
 from shared.services.clusters import cluster_row
+from shared.services.leftovers import Leftovers
 from shared.services.usage import usage_rows
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Inventory:
         self._clock = clock
         self._clusters = clusters
         self._engine = engine
+        self._leftovers = Leftovers(database, cloud)
 
     def take(self, scope: Scope) -> Slice | None:
         """The scope's next slice; None where none is due or another worker is at it."""
@@ -94,6 +96,8 @@ class Inventory:
         }
         with self._database.begin() as uow:
             uow.scopes.release_inventory(scope, row.token, after_s=after, last=last, whole=piece.whole)
+        if piece.whole:
+            self._leftovers.check(scope)
         if piece.found or piece.gone or piece.strays:
             log.info("inventory.noticed", project=scope.project_id, found=piece.found, gone=piece.gone, strays=piece.strays)
         return piece

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from shared.domain.clusters import Scope
+from shared.domain.stacks import Leftover
 from tests.api.harness import Caller, World, a_body, problem, problemless
 from tests.builders import PROJECT, REGION
 
@@ -238,6 +240,21 @@ def test_regret_leaves_neither_network_nor_cluster(world: World, member: Caller,
     assert not unfinished
     assert not stacks_left(world)
     assert not world.cloud.clusters
+
+
+def test_what_a_deleted_cluster_left_is_reported_and_not_touched(world: World, member: Caller, cluster: dict[str, Any]) -> None:
+    left = Leftover("load_balancer", "lb-1", f"kube_service_{cluster['magnum_uuid']}_default_web", "ACTIVE")
+    world.cloud.heat.things[PROJECT] = [left, Leftover("volume", "v-1", "somebody-else's")]
+    gone = problemless(member("DELETE", f"/clusters/{cluster['id']}"))
+    world.complete(gone["job_id"], PROJECT)
+    with world.container.database.engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET finished_at = finished_at - interval '10 s' WHERE finished_at IS NOT NULL"))
+        connection.execute(text("UPDATE scopes SET next_inventory_at = now() - interval '1 s'"))
+    world.container.inventory().take(Scope(REGION, PROJECT))
+    job = problemless(member("GET", f"/jobs/{gone['job_id']}"))
+    assert job["result"]["leftovers"] == [{"kind": "load_balancer", "id": "lb-1", "name": left.name, "status": "ACTIVE"}]
+    assert member("GET", f"/jobs/{gone['job_id']}/events").get_json()[-1]["step"] == "leftovers"
+    assert left in world.cloud.heat.things[PROJECT]
 
 
 def test_own_and_existing_networks_exclude_each_other(member: Caller) -> None:

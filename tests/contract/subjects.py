@@ -40,6 +40,8 @@ class Subject:
     forbidden: Scope  #: a project in which the service's user has no role
     application_credential: Callable[[], tuple[str, str]]  #: id and secret of a new one, in ``scope``
     cramped: Callable[[], tuple[CloudGateway, int]]  #: a project that may have so many clusters
+    login_network: Callable[[], Any]  #: Neutron as ``scope``'s administrator
+    in_a_group: Callable[[], tuple[str, str, str]]  #: a user, a token of his, and the group that he is in
     timeout_s: float = 40.0
     made: list[tuple[CloudGateway, str]] = field(default_factory=list)
 
@@ -122,6 +124,10 @@ def fake() -> Subject:
         cloud.quotas[OTHER_PROJECT] = 1
         return cloud.gateway(other), 1
 
+    def in_a_group() -> tuple[str, str, str]:
+        cloud.groups["user-1"] = ["group-1"]
+        return "user-1", "token", "group-1"
+
     return Subject(
         cloud=cloud,
         scope=scope,
@@ -133,6 +139,8 @@ def fake() -> Subject:
         forbidden=Scope(REGION, "0" * 32),
         application_credential=lambda: (f"credential@{PROJECT}", f"secret-of-credential@{PROJECT}"),
         cramped=cramped,
+        login_network=lambda: None,
+        in_a_group=in_a_group,
     )
 
 
@@ -197,6 +205,15 @@ def on_the_wire(login: Login, project: str) -> Iterator[Subject]:
         credentials.append((scoped, made))
         return made.id, made.secret
 
+    groups: list[Any] = []
+
+    def in_a_group() -> tuple[str, str, str]:
+        group = _identity(connection).create_group(name=f"contract-{uuid4().hex[:8]}", domain_id="default")
+        groups.append(group)
+        _identity(connection).add_user_to_group(user, group)
+        member = Login(login.auth_url, user.name, password, "kcloud-contract-stranger", region=login.region, domain=login.domain)
+        return user.id, str(member.connection().session.get_token()), group.id
+
     try:
         yield Subject(
             cloud=cloud,
@@ -209,8 +226,12 @@ def on_the_wire(login: Login, project: str) -> Iterator[Subject]:
             forbidden=Scope(settings.region, forbidden_id),
             application_credential=application_credential,
             cramped=cramped,
+            login_network=lambda: login.connection(scope_id).network,
+            in_a_group=in_a_group,
         )
     finally:
+        for group in groups:
+            _identity(connection).delete_group(group)
         for scoped, made in credentials:
             _identity(scoped).delete_application_credential(scoped.current_user_id, made)
         _identity(connection).delete_user(user)

@@ -405,3 +405,12 @@ def test_the_catalog_names_what_a_cluster_can_be_made_of(subject: Subject) -> No
     flavor = catalog.flavor("gpu.a100.large")
     assert flavor is not None
     assert (flavor.vcpus, flavor.ram_mb) == (32, 131072)
+
+
+def test_a_user_s_groups_are_told_to_his_own_token(subject: Subject) -> None:
+    user, token, group = subject.in_a_group()
+    assert subject.cloud.groups_of(user, token) == [group]
+
+
+def test_a_token_that_is_none_has_no_groups(subject: Subject) -> None:
+    assert subject.cloud.groups_of("0" * 32, "gAAAAAB-no-token") == []

@@ -150,6 +150,20 @@ def test_what_the_template_does_not_take_is_refused(made: Made) -> None:
     assert "colour" in refused.value.detail
 
 
+def test_what_carries_a_mark_is_found(subject: Subject, made: Made) -> None:
+    ref, seen = made.network("10.99.12.0/24")
+    found = made.gateway.carrying([ref, "no-such-mark-anywhere", seen.name])
+    assert not found.get("no-such-mark-anywhere")
+    if not hasattr(subject.cloud, "heat"):  # of real routers' ports none is named; a port of a name is made in Neutron itself
+        network = subject.login_network()
+        port = network.create_port(network_id=seen.outputs["network_id"], name=f"left-by-{seen.name}")
+        try:
+            (left,) = made.gateway.carrying([seen.name])[seen.name]
+            assert (left.kind, left.id) == ("port", port.id)
+        finally:
+            network.delete_port(port)
+
+
 def test_nothing_is_shown_of_what_is_not_there(made: Made) -> None:
     assert made.gateway.get("57ac16d1-0000-4000-8000-45ed5b2e7eeb") is None
     assert made.gateway.get("no-such-stack") is None
