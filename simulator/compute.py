@@ -4,6 +4,7 @@ import time
 import uuid
 from typing import Any
 
+from simulator import server_groups
 from simulator.http import Answer, HttpError, Request, Router
 from simulator.identity import Keystone
 from simulator.store import Store
@@ -50,6 +51,7 @@ class Nova:
         self._store = store
         self.flavors: dict[str, dict[str, Any]] = dict(store.all("flavor"))
         self.keypairs: dict[str, dict[str, Any]] = dict(store.all("keypair"))
+        self.groups = server_groups.ServerGroups(store)
 
     def add_flavor(self, name: str, vcpus: int, ram_mb: int, disk: int, specs: dict[str, str]) -> None:
         """A public flavor."""
@@ -243,4 +245,5 @@ def routes(nova: Nova, keystone: Keystone) -> Router:  # noqa: C901, PLR0915 - a
     router.add("GET", "/v2.1/limits", limits)
     router.add("GET", "/v2.1/os-quota-sets/{project}", quota)
     router.add("GET", "/v2.1/servers/detail", servers)
+    server_groups.routes(nova.groups, keystone, router, _version)
     return router

@@ -22,10 +22,11 @@ def routes(magnum: Magnum, keystone: Keystone, heat: Heat) -> Router:
     handlers = _Control(magnum, keystone)
 
     def set_heat(request: Request) -> Answer:
-        body = request.json()
-        heat.seconds = float(body.get("seconds", heat.seconds))
-        heat.fail_next = body.get("fail_next", heat.fail_next)
-        return Answer(200, {"seconds": heat.seconds, "fail_next": heat.fail_next})
+        with heat.lock:
+            try:
+                return Answer(200, heat.configure(request.json()))
+            except (ValueError, TypeError) as exc:
+                raise _bad(str(exc)) from exc
 
     router = Router()
     router.add("GET", "/", handlers.state)

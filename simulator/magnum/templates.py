@@ -26,7 +26,7 @@ _DEFAULTS: dict[str, Any] = {
 }
 
 
-def routes(magnum: Magnum, router: Router) -> None:  # noqa: PLR0915 - a table of small handlers
+def routes(magnum: Magnum, router: Router) -> None:
     """Add them."""
 
     def listed(request: Request) -> Answer:
@@ -54,19 +54,8 @@ def routes(magnum: Magnum, router: Router) -> None:  # noqa: PLR0915 - a table o
     def made(request: Request) -> Answer:
         me, version = magnum.enter(request, "clustertemplate:create", writes=True)
         body = body_of(request, "cluster_template")
-        _check(magnum, body, me.user_id)
-        now = magnum.clock.now()
-        image = magnum.glance.find(body["image_id"])
-        item = Template(
-            uuid=str(uuid.uuid4()),
-            name=body.get("name") or f"template-{uuid.uuid4().hex[:6]}",
-            project_id=me.project_id or "",
-            user_id=me.user_id,
-            body={**_DEFAULTS, "driver": DEFAULT, "cluster_distro": (image or {}).get("os_distro"), **body},
-            created_at=now,
-        )
         with magnum.collection.lock:
-            magnum.collection.save_template(item)
+            item = build(magnum, body, me.project_id or "", me.user_id)
         magnum.costs.charge(costs.WRITE_S)
         return Answer(201, views.template(item, request.origin), headers(version))
 
@@ -101,6 +90,31 @@ def routes(magnum: Magnum, router: Router) -> None:  # noqa: PLR0915 - a table o
     router.add("GET", "/v1/clustertemplates/{id}", shown)
     router.add("PATCH", "/v1/clustertemplates/{id}", patched)
     router.add("DELETE", "/v1/clustertemplates/{id}", removed)
+
+
+def build(magnum: Magnum, body: dict[str, Any], project: str, user: str) -> Template:
+    """Make a template, for a caller or for a stack. Raises Magnum's refusals. Callers hold the collection's lock."""
+    _check(magnum, body, user)
+    image = magnum.glance.find(body["image_id"])
+    item = Template(
+        uuid=str(uuid.uuid4()),
+        name=body.get("name") or f"template-{uuid.uuid4().hex[:6]}",
+        project_id=project,
+        user_id=user,
+        body={**_DEFAULTS, "driver": DEFAULT, "cluster_distro": (image or {}).get("os_distro"), **body},
+        created_at=magnum.clock.now(),
+    )
+    magnum.collection.save_template(item)
+    return item
+
+
+def drop(magnum: Magnum, key: str) -> None:
+    """Remove a template of a stack. Raises 404, and 400 while a cluster uses it. Callers hold the collection's lock."""
+    item = magnum.collection.templates.get(key)
+    if item is None:
+        raise fault(404, f"ClusterTemplate {key} could not be found.")
+    _require_unused(magnum, item, "ClusterTemplate {} is referenced by one or multiple clusters.")
+    magnum.collection.drop_template(key)
 
 
 def _check(magnum: Magnum, body: dict[str, Any], user: str) -> None:
