@@ -525,7 +525,7 @@ def _groups(router: Router, keystone: Keystone) -> None:
         return Answer(200, {"groups": mine, "links": _links(request)})
 
     def removed(request: Request) -> Answer:
-        _admin(keystone, request)
+        _admin(keystone, request, "delete_group")
         if not keystone.drop("group", request.variables["id"]):
             raise problem(404, f"Could not find group: {request.variables['id']}.")
         return Answer(204)
