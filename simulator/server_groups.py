@@ -9,7 +9,7 @@ from simulator.store import Store
 
 _HARD, _SOFT = ("anti-affinity", "affinity"), ("soft-anti-affinity", "soft-affinity")
 #: The versions that know soft policies, and that tell one policy with rules instead of a list.
-_WITH_SOFT, _WITH_RULES = 2.15, 2.64
+_WITH_SOFT, _WITH_RULES = (2, 15), (2, 64)
 
 
 def _refused(status: int, name: str, words: str) -> HttpError:
@@ -36,14 +36,14 @@ class ServerGroups:
         self._store.drop("server_group", key)
 
 
-def _view(group: dict[str, Any], version: float) -> dict[str, Any]:
+def _view(group: dict[str, Any], version: tuple[int, int]) -> dict[str, Any]:
     shown = {"id": group["id"], "name": group["name"], "members": []}
     if version >= _WITH_RULES:
         return shown | {name: group[name] for name in ("policy", "rules", "project_id", "user_id")}
     return shown | {"policies": [group["policy"]], "metadata": {}}
 
 
-def _policy(body: dict[str, Any], version: float) -> str:
+def _policy(body: dict[str, Any], version: tuple[int, int]) -> str:
     known = _HARD + _SOFT if version >= _WITH_SOFT else _HARD
     given = body.get("policy") if version >= _WITH_RULES else (body.get("policies") or [None])[0]
     if given not in known:
