@@ -8,7 +8,7 @@ from keystoneauth1 import exceptions as ksa
 
 from shared.domain.clusters import Scope
 from shared.domain.stacks import TAG, Leftover, ObservedStack, StackResource
-from shared.errors import CloudError, CloudNotFound
+from shared.errors import CloudError, CloudNotFound, CloudRejected
 from shared.openstack.connection import Sessions
 from shared.openstack.errors import translate
 from shared.openstack.wire import Wire
@@ -73,6 +73,12 @@ class HeatGateway:
             self._heat.write("DELETE", f"/stacks/{name}/{ref}", None)
         except CloudNotFound:
             return False
+        except CloudRejected:
+            # Heat purges what it deleted in the background; a request that meets it half-way gets 400 with an AttributeError.
+            seen = self.get(ref)
+            if seen is None or seen.status == "DELETE_COMPLETE":
+                return False
+            raise
         return True
 
     def preview(self, name: str, template: str, parameters: Mapping[str, Any]) -> list[StackResource]:
