@@ -24,7 +24,7 @@ class Template:
     updated_at: float | None = None
 
 
-@dataclass
+@dataclass(eq=False)
 class NodeGroup:
     """A node group of a cluster. ``nodes``: the numbers of the machines that run, which their addresses are made of."""
 
@@ -82,7 +82,7 @@ class NodeGroup:
         self.nodes += range(youngest + 1, youngest + 1 + count - len(self.nodes))
 
 
-@dataclass
+@dataclass(eq=False)
 class Cluster:
     """A cluster. Times are seconds since the epoch on the simulator's clock."""
 
