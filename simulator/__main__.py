@@ -8,6 +8,7 @@ from gunicorn.app.base import BaseApplication
 
 from simulator.app import Config, Simulator, create_app
 from simulator.magnum.lifecycle import Timing
+from simulator.magnum.personalities import ALIASES
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is not typed
@@ -41,12 +42,15 @@ def main() -> None:
     parser.add_argument("--delete-seconds", type=float, default=4.0)
     parser.add_argument("--spread", type=float, default=0.0, help="0.5: durations vary by half either way")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--driver", choices=sorted(ALIASES), default="capi_helm", help="of new templates whose image it takes")
     parser.add_argument("--threads", type=int, default=32)
     given = parser.parse_args()
     if not given.speed > 0:
         parser.error("--speed must be greater than 0")
     timing = Timing(given.create_seconds, given.update_seconds, given.delete_seconds, given.spread)
-    config = Config(given.state_dir, given.speed, given.cost_model, given.magnum_workers, given.token_seconds, timing, given.seed)
+    config = Config(
+        given.state_dir, given.speed, given.cost_model, given.magnum_workers, given.token_seconds, timing, given.seed, given.driver
+    )
     options = {
         "bind": f"{given.host}:{given.port}",
         "workers": 1,

@@ -16,6 +16,7 @@ from simulator.http import REASONS, Answer, Dropped, HttpError, Request, Router
 from simulator.magnum import clusters, nodegroups, others, templates
 from simulator.magnum.lifecycle import Conductor, Timing
 from simulator.magnum.model import Collection
+from simulator.magnum.personalities import DEFAULT, personality
 from simulator.magnum.service import Magnum
 from simulator.store import Store
 
@@ -43,6 +44,7 @@ class Config:
     token_s: float = 3600.0
     timing: Timing = field(default_factory=Timing)
     seed: int = 1
+    driver: str = DEFAULT
 
 
 class Simulator:
@@ -60,6 +62,7 @@ class Simulator:
         self.costs = Costs(on=config.cost_model, workers=config.magnum_workers)
         magnum = Magnum(keystone, nova, glance, neutron, collection, conductor, self.clock, self.costs)
         orchestration = heat.Heat(self.store, magnum, self.clock)
+        magnum.driver = personality(config.driver).name
         seed.plant(keystone, nova, glance, neutron, collection)
         infra = Router()
         clusters.routes(magnum, infra)

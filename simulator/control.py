@@ -6,8 +6,9 @@ from typing import Any
 from simulator.heat import Heat
 from simulator.http import Answer, HttpError, Request, Router
 from simulator.identity import Keystone
-from simulator.magnum.clusters import merged
-from simulator.magnum.model import Cluster, NodeGroup
+from simulator.magnum.making import add_default_groups, merged
+from simulator.magnum.model import Cluster
+from simulator.magnum.personalities import known, personality
 from simulator.magnum.service import Magnum
 
 _ORDERS = ("expire_tokens", "conductor_down", "conductor_up", "keystone_down", "keystone_up", "lists_broken", "lists_mended")
@@ -41,6 +42,8 @@ def routes(magnum: Magnum, keystone: Keystone, heat: Heat) -> Router:
     router.add("DELETE", "/statistics", handlers.reset_statistics)
     router.add("GET", "/audit", handlers.audit)
     router.add("GET", "/completions", handlers.completions)
+    router.add("GET", "/machines/{id}", handlers.machines)
+    router.add("POST", "/images", handlers.image)
     router.add("POST", "/clusters", handlers.bulk)
     return router
 
@@ -124,12 +127,16 @@ class _Control:
         return Answer(200, {"now": magnum.clock.now(), "speed": magnum.clock.speed})
 
     def settings(self, request: Request) -> Answer:
-        """``cost_model``, ``quota``, ``token_s``, and the timing's fields."""
+        """``cost_model``, ``driver`` (of new templates), ``quota``, ``token_s``, and the timing's fields."""
         body = request.json()
         timing = self._magnum.conductor.timing
         for name, value in body.items():
             if name == "cost_model":
                 self._magnum.costs.on = bool(value)
+            elif name == "driver":
+                if not known(str(value)):
+                    raise _bad(f"there is no driver {value!r}")
+                self._magnum.driver = personality(str(value)).name
             elif name == "quota":
                 self._magnum.quota = int(value)
             elif name == "token_s":
@@ -158,6 +165,30 @@ class _Control:
             rows = {c.uuid: [c.status, c.completed_at] for c in self._magnum.collection.clusters.values()}
         return Answer(200, {"clusters": rows})
 
+    def image(self, request: Request) -> Answer:
+        """A public image of this ``name`` with these ``properties``."""
+        body = request.json()
+        if not isinstance(body.get("name"), str) or not isinstance(body.get("properties"), dict):
+            raise _bad("name must be a text and properties an object")
+        self._magnum.glance.add(body["name"], body["properties"])
+        return Answer(201, self._magnum.glance.find(body["name"]))
+
+    def machines(self, request: Request) -> Answer:
+        """Of a cluster's node groups, by name: the machines that run, whatever Magnum tells of them."""
+        uuid_ = request.variables["id"]
+        with self._magnum.collection.lock:
+            self._magnum.conductor.catch_up()
+            cluster = self._magnum.collection.clusters.get(uuid_)
+            if cluster is None:
+                raise HttpError(Answer(404, {"error": f"there is no cluster {uuid_}"}))
+            rows = {
+                group.name: [
+                    {"id": group.machine(node), "number": node, "address": group.address(node, cluster)} for node in group.nodes
+                ]
+                for group in cluster.groups
+            }
+        return Answer(200, {"machines": rows})
+
     def bulk(self, request: Request) -> Answer:
         """Make ``count`` clusters at once: in progress, ending ``from_s`` to ``to_s`` from now, or complete (without ``to_s``).
 
@@ -185,7 +216,7 @@ class _Control:
         self, body: dict[str, Any], number: int, project: str, template: str, base: dict[str, Any], now: float, *, ends: bool
     ) -> Cluster:
         status = "CREATE_IN_PROGRESS" if ends else "CREATE_COMPLETE"
-        labels, _, _, _ = merged(base.get("labels") or {}, body.get("labels"), True)
+        labels, _, _, _ = merged(base.get("labels") or {}, body.get("labels"), merge=True)
         identity = self._magnum.collection.next_id()
         cluster = Cluster(
             id=identity,
@@ -210,26 +241,7 @@ class _Control:
             options={},
             completed_at=None if ends else now,
         )
-        for name, role, flavor, nodes in (
-            ("default-master", "master", cluster.master_flavor_id, 1),
-            ("default-worker", "worker", cluster.flavor_id, int(body.get("node_count", 1))),
-        ):
-            cluster.groups.append(
-                NodeGroup(
-                    uuid=str(uuid.uuid4()),
-                    name=name,
-                    role=role,
-                    flavor_id=flavor,
-                    image_id=base.get("image_id"),
-                    node_count=nodes,
-                    is_default=True,
-                    min_node_count=0,
-                    max_node_count=None,
-                    status=status,
-                    created_at=now,
-                    updated_at=now,
-                    number=identity * 10,
-                    labels=labels,
-                )
-            )
+        add_default_groups(cluster, base.get("image_id"), 1, int(body.get("node_count", 1)))
+        for group in [] if ends else cluster.groups:
+            group.settle(group.node_count)
         return cluster

@@ -17,6 +17,7 @@ from typing import Any
 from simulator.http import Answer, Dropped, HttpError, Request
 
 KINDS = ("latency", "status", "drop", "answer_lost", "stuck", "fail")
+OPERATIONS = ("create", "update", "delete")
 
 
 @dataclass
@@ -66,19 +67,23 @@ class Faults:
         unknown = set(match) - {"service", "method", "path", "name", "project"}
         if unknown:
             raise ValueError(f"match knows service, method, path, name and project, not {', '.join(sorted(unknown))}")
+        patterns = {key: _pattern(key, match[key]) for key in ("path", "name") if key in match}
+        operation = body.get("operation", "create")
+        if operation not in OPERATIONS:
+            raise ValueError(f"operation is {operation!r}; known are {', '.join(OPERATIONS)}")
         made = Fault(
             id=next(self._numbers),
             kind=kind,
             match=match,
-            left=int(body["count"]) if body.get("count") is not None else None,
-            probability=float(body.get("probability", 1.0)),
-            status=int(body.get("status", 503)),
-            seconds=float(body.get("seconds", 0.0)),
-            retry_after=body.get("retry_after"),
-            operation=str(body.get("operation", "create")),
+            left=None if body.get("count") is None else int(_number(body, "count", 0)),
+            probability=_number(body, "probability", 1.0, most=1.0),
+            status=int(_number(body, "status", 503, least=400, most=599)),
+            seconds=_number(body, "seconds", 0.0),
+            retry_after=None if body.get("retry_after") is None else int(_number(body, "retry_after", 0)),
+            operation=operation,
             reason=str(body.get("reason", "Scripted failure.")),
+            patterns=patterns,
         )
-        made.patterns = {key: re.compile(str(match[key])) for key in ("path", "name") if key in match}
         with self._lock:
             self._list.append(made)
         return made
@@ -142,6 +147,20 @@ class Faults:
             fault.left -= 1
         fault.struck += 1
         return True
+
+
+def _number(body: dict[str, Any], name: str, default: float, *, least: float = 0.0, most: float = 1e9) -> float:
+    value = body.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+        raise ValueError(f"{name} is {value!r}; it is a number from {least:g} to {most:g}")
+    return value
+
+
+def _pattern(name: str, value: Any) -> re.Pattern[str]:
+    try:
+        return re.compile(str(value))
+    except re.error as exc:
+        raise ValueError(f"match.{name} is {value!r}, which is no regular expression: {exc}") from None
 
 
 def _meets(fault: Fault, request: Request) -> bool:

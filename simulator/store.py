@@ -26,6 +26,11 @@ class Store:
                 "CREATE TABLE IF NOT EXISTS documents (kind TEXT, id TEXT, body TEXT, PRIMARY KEY (kind, id)) WITHOUT ROWID"
             )
 
+    @property
+    def keeps(self) -> bool:
+        """Whether what is put is kept, so that it is worth being written out."""
+        return self._connection is not None
+
     def put(self, kind: str, key: str, body: Any) -> None:
         """Keep or replace one document."""
         self.put_all(kind, [(key, body)])

@@ -7,13 +7,22 @@ import heapq
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from simulator.clock import Clock
 from simulator.faults import Faults
-from simulator.magnum.model import Cluster, Collection, NodeGroup
+from simulator.magnum.model import Cluster, Collection, NodeGroup, Template
 from simulator.magnum.personalities import Personality, personality
 
-FAILURE = 'Resource CREATE failed: resources.kube_minions: Went to status ERROR due to "Message: No valid host was found."'
+FAILURES = {
+    "create": "Resource CREATE failed: ResourceInError: resources.kube_masters.resources[0].resources.kube-master: Went to status"
+    ' ERROR due to "Message: No valid host was found. There are not enough hosts available., Code: 500"',
+    "update": 'Resource UPDATE failed: resources.kube_minions: Went to status ERROR due to "Message: No valid host was found."',
+    "delete": "Resource DELETE failed: resources.network: One or more ports are still in use on the network.",
+}
+TIMED_OUT = "Timed out"
+NO_AUTOSCALING_FROM_ZERO = "Min node count must be greater than or equal to 1 for all node groups."
+MOST_TOLD = 50  #: nodes of a group whose health is told
 NO_QUOTA = "Quota exceeded for instances: Requested {}, but already used the whole quota."
 
 
@@ -56,9 +65,9 @@ class Conductor:
             if cluster is not None and cluster.next_at == at:
                 self._end(cluster, at)
 
-    def schedule(self, cluster: Cluster, step: str, seconds: float) -> None:
-        """Work on the cluster ends after ``seconds``; what was under way before is overtaken."""
-        at = self.clock.now() + seconds
+    def schedule(self, cluster: Cluster, step: str, seconds: float, *, since: float | None = None) -> None:
+        """Work on the cluster ends after ``seconds``, from now or ``since`` then; what was under way before is overtaken."""
+        at = (self.clock.now() if since is None else since) + seconds
         self.collection.change(cluster, next_at=at, next_step=step)
         heapq.heappush(self._heap, (at, cluster.id, cluster.uuid))
 
@@ -99,44 +108,89 @@ class Conductor:
         # Until its node groups are written it has no updated_at, so it comes last where the newest change comes first.
         self.schedule(cluster, "write", cluster.whole_at - now)
 
-    def resize(self, uuid: str, group: str | None, count: int, removed: list[str]) -> None:
+    def resize(self, uuid: str, group: str, count: int, removed: list[str]) -> None:
         """Change a group's size, unless the cluster's state forbids: then nothing happens, and nobody is told."""
         cluster = self.collection.clusters.get(uuid)
-        if cluster is None or cluster.status in {
-            "CREATE_IN_PROGRESS",
-            "DELETE_IN_PROGRESS",
-            "CREATE_FAILED",
-            "DELETE_FAILED",
-            "ROLLBACK_IN_PROGRESS",
-        }:
+        if cluster is None or not cluster.may_change:
             return
-        del removed  # which nodes go shows in no count
-        self._set_count(cluster, group, count)
+        found = next((each for each in cluster.groups if group in {each.name, each.uuid}), None)
+        if found is None:
+            return
+        if removed and self.character(cluster).removes_chosen_nodes:
+            cluster.chosen[found.uuid] = [node for node in found.nodes if not found.names_of(node, cluster).isdisjoint(removed)]
+        self._set_count(cluster, found, count)
 
-    def patch_count(self, uuid: str, count: int) -> None:
-        """PATCH of node_count: only from *_COMPLETE, and not with every driver."""
+    def patch(self, uuid: str, count: int, health: str | None, reason: dict[str, str]) -> None:
+        """PATCH: only from *_COMPLETE, and of node_count not with every driver."""
         cluster = self.collection.clusters.get(uuid)
         if cluster is None or not cluster.status.endswith("_COMPLETE"):
             return
+        if (health, reason) != (cluster.health_status, cluster.health_reason):
+            self.collection.change(cluster, health_status=health, health_reason=reason, updated_at=self.clock.now())
+        worker = next(each for each in cluster.groups if each.name == "default-worker")
+        if count == worker.node_count:
+            return
         if not self.character(cluster).patches_node_count:
-            self.collection.change(
-                cluster, status="UPDATE_FAILED", status_reason="NotImplementedError", updated_at=self.clock.now()
-            )
+            self._refuse_update(cluster, "")  # the words of a NotImplementedError, of which there are none
             return
-        self._set_count(cluster, None, count)
+        self._set_count(cluster, worker, count)
 
-    def _set_count(self, cluster: Cluster, group: str | None, count: int) -> None:
-        found = next((g for g in cluster.groups if (g.name, g.uuid).count(group or "default-worker")), None)
-        if found is None:
+    def _set_count(self, cluster: Cluster, group: NodeGroup, count: int) -> None:
+        before, group.node_count = group.node_count, count
+        if self._lacks_a_node(cluster):
+            group.node_count = before
+            self._refuse_update(cluster, NO_AUTOSCALING_FROM_ZERO)
+        else:
+            self.begin_update(cluster, group)
+
+    def _refuse_update(self, cluster: Cluster, reason: str) -> None:
+        """The driver refuses at once: the cluster has failed, and all is as before."""
+        now = self.clock.now()
+        self.collection.change(cluster, status="UPDATE_FAILED", status_reason=reason, updated_at=now, completed_at=now)
+
+    def add_group(self, uuid: str, group: NodeGroup) -> None:
+        """A new node group, unless the cluster's state forbids."""
+        cluster = self.collection.clusters.get(uuid)
+        if cluster is None or not cluster.may_change:
             return
-        found.node_count = count
-        self.begin_update(cluster, found)
+        group.status, group.created_at, group.stack_id = "CREATE_IN_PROGRESS", self.clock.now(), cluster.stack_id
+        cluster.groups.append(group)
+        if self._lacks_a_node(cluster):
+            group.status, group.status_reason = "CREATE_FAILED", NO_AUTOSCALING_FROM_ZERO
+            self._refuse_update(cluster, NO_AUTOSCALING_FROM_ZERO)
+        else:
+            self.begin_update(cluster)
 
-    def begin_update(self, cluster: Cluster, group: NodeGroup | None = None) -> None:
-        """The cluster is being updated from now on."""
+    def drop_group(self, uuid: str, group: NodeGroup) -> None:
+        """Begin to remove a node group, unless the cluster's state forbids."""
+        cluster = self.collection.clusters.get(uuid)
+        if cluster is not None and cluster.may_change and group in cluster.groups:
+            self.begin_update(cluster, group, status="DELETE_IN_PROGRESS")
+
+    def update_group(self, uuid: str, group: NodeGroup, wanted: dict[str, Any]) -> None:
+        """Set a node group's bounds, labels and taints, unless the cluster's state forbids."""
+        cluster = self.collection.clusters.get(uuid)
+        if cluster is not None and cluster.may_change and group in cluster.groups:
+            for name, value in wanted.items():
+                setattr(group, name, value)
+            self.begin_update(cluster, group)
+
+    def upgrade(self, uuid: str, template: Template) -> None:
+        """Take over a template's image and version, unless the cluster's state forbids."""
+        cluster = self.collection.clusters.get(uuid)
+        if cluster is None or not cluster.status.endswith("_COMPLETE"):
+            return
+        group = next(each for each in cluster.groups if each.name == "default-worker")
+        group.image_id = template.body.get("image_id")
+        cluster.template = template.uuid
+        cluster.upgrade_tag = (template.body.get("labels") or {}).get("kube_tag") or cluster.upgrade_tag
+        self.begin_update(cluster, group)
+
+    def begin_update(self, cluster: Cluster, group: NodeGroup | None = None, *, status: str = "UPDATE_IN_PROGRESS") -> None:
+        """The cluster is being updated from now on, and of its node groups that one."""
         now = self.clock.now()
         if group is not None:
-            group.status, group.updated_at = "UPDATE_IN_PROGRESS", now
+            group.status, group.updated_at = status, now
         self.collection.change(cluster, status="UPDATE_IN_PROGRESS", status_reason=None, updated_at=now)
         self.schedule(cluster, "update", self.lasts(cluster, "update"))
 
@@ -145,6 +199,8 @@ class Conductor:
         cluster = self.collection.clusters.get(uuid)
         if cluster is None or cluster.status == "DELETE_IN_PROGRESS":
             return
+        for group in cluster.groups:
+            group.status = "DELETE_IN_PROGRESS"
         self.collection.change(cluster, status="DELETE_IN_PROGRESS", status_reason=None, updated_at=self.clock.now())
         self.schedule(cluster, "delete", self.lasts(cluster, "delete"))
 
@@ -154,10 +210,11 @@ class Conductor:
         step = cluster.next_step or "create"
         if step == "write":
             self.collection.change(cluster, updated_at=at)
-            self.schedule(cluster, "create", self.lasts(cluster, "create"))
+            self._begin_create(cluster, at)
             return
-        if self.faults.cluster("stuck", step, cluster.name, cluster.project_id):
-            self.collection.change(cluster, next_at=None, next_step=None)
+        waits = cluster.never_ready and step != "delete"
+        if waits or self.faults.cluster("stuck", step, cluster.name, cluster.project_id):
+            self._wait_on(cluster, step)
             return
         reason = self._failure(cluster, step)
         if reason is not None:
@@ -167,26 +224,70 @@ class Conductor:
         else:
             self._complete(cluster, step, at)
 
+    def _wait_on(self, cluster: Cluster, step: str) -> None:
+        """It does not come to its end; what a timeout ends, that fails then."""
+        self.collection.change(cluster, next_at=None, next_step=None)
+        if step == "create" and self._timeout(cluster) is not None:
+            self.schedule(cluster, "timeout", self._timeout(cluster) or 0.0, since=cluster.created_at)
+
+    def _begin_create(self, cluster: Cluster, at: float) -> None:
+        takes = 0.0 if self._refused(cluster) else self.lasts(cluster, "create")
+        timeout = self._timeout(cluster)
+        if timeout is not None and at + takes > cluster.created_at + timeout:
+            self.schedule(cluster, "timeout", timeout, since=cluster.created_at)
+        else:
+            self.schedule(cluster, "create", takes, since=at)
+
+    def _timeout(self, cluster: Cluster) -> float | None:
+        """After how many seconds a create is given up."""
+        keeps = self.character(cluster).keeps_create_timeout and cluster.create_timeout
+        return self.clock.lasting(cluster.create_timeout * 60) if keeps else None
+
+    def _lacks_a_node(self, cluster: Cluster) -> bool:
+        """Whether a pool under the autoscaler may be empty, with a driver that refuses that."""
+        if not cluster.is_autoscaled or self.character(cluster).autoscaled_from_zero:
+            return False
+        return any(self._least(cluster, group) < 1 for group in cluster.groups if group.role != "master")
+
+    @staticmethod
+    def _least(cluster: Cluster, group: NodeGroup) -> int:
+        """The least that the autoscaler leaves of a group."""
+        label = cluster.labels.get("min_node_count", "")
+        if group.is_default:
+            return int(label) if label.isdigit() else group.node_count
+        return group.min_node_count
+
+    def _refused(self, cluster: Cluster) -> str | None:
+        return cluster.refused or (NO_AUTOSCALING_FROM_ZERO if self._lacks_a_node(cluster) else None)
+
     def _failure(self, cluster: Cluster, step: str) -> str | None:
+        if step == "timeout":
+            return TIMED_OUT
+        if step == "create" and self._refused(cluster):
+            return self._refused(cluster)
         scripted = self.faults.cluster("fail", step, cluster.name, cluster.project_id)
         if scripted is not None:
             return scripted.reason
         wanted = cluster.labels.get("rig_fail", "").replace(" ", "").split(",")
         if step in wanted and not (step == "delete" and cluster.failed_deletes):
-            return cluster.labels.get("rig_fail_reason", FAILURE.replace("CREATE", step.upper()))
+            return cluster.labels.get("rig_fail_reason", FAILURES[step])
         limit = cluster.labels.get("rig_max_nodes", "1000")
         if step != "delete" and limit.isdigit() and cluster.node_count > int(limit):
             return NO_QUOTA.format(cluster.node_count)
         return None
 
     def _fail(self, cluster: Cluster, step: str, reason: str, at: float) -> None:
-        status = f"{step.upper()}_FAILED"
+        operation = "create" if step == "timeout" else step
+        told = reason if self.character(cluster).tells_nodes else None
         for group in cluster.groups:
-            group.status, group.updated_at = status, at
+            if group.is_busy:
+                group.status, group.status_reason, group.updated_at = f"{str(group.status).split('_')[0]}_FAILED", told, at
+        cluster.chosen.clear()
         self.collection.change(
             cluster,
-            status=status,
+            status=f"{operation.upper()}_FAILED",
             status_reason=reason,
+            health_status="UNKNOWN" if operation == "create" else cluster.health_status,
             updated_at=at,
             completed_at=at,
             next_at=None,
@@ -195,24 +296,38 @@ class Conductor:
         )
 
     def _complete(self, cluster: Cluster, step: str, at: float) -> None:
-        status = f"{step.upper()}_COMPLETE"
+        character = self.character(cluster)
+        reason = f"Stack {step.upper()} completed successfully" if character.tells_nodes else None
+        cluster.groups = [group for group in cluster.groups if group.status != "DELETE_IN_PROGRESS"]
         for group in cluster.groups:
-            group.status, group.updated_at = status, at
+            group.settle(self.runs(cluster, group), cluster.chosen.get(group.uuid))
+            if group.is_busy:
+                group.status, group.status_reason, group.updated_at = f"{str(group.status).split('_')[0]}_COMPLETE", reason, at
+        cluster.chosen.clear()
         health = cluster.labels.get("rig_health", "HEALTHY")
+        told = {"api": "ok" if health == "HEALTHY" else "unreachable"}
+        if character.tells_nodes:
+            told |= {f"{cluster.name}-{g.name}-{node}.Ready": "True" for g in cluster.groups for node in g.nodes[:MOST_TOLD]}
         self.collection.change(
             cluster,
-            status=status,
-            status_reason=f"Stack {step.upper()} completed successfully",
+            status=f"{step.upper()}_COMPLETE",
+            status_reason=reason,
             updated_at=at,
             completed_at=at,
             next_at=None,
             next_step=None,
             health_status=health,
-            health_reason={"api": "ok" if health == "HEALTHY" else "unreachable"},
+            health_reason=told,
             api_address=cluster.api_address
             or f"https://10.{192 + cluster.id % 60}.{cluster.id // 250 % 250}.{cluster.id % 250 + 1}:6443",
-            coe_version=cluster.labels.get("kube_tag", "v1.33.1"),
+            coe_version=cluster.upgrade_tag or cluster.labels.get("kube_tag") or "v1.33.1",
         )
+
+    def runs(self, cluster: Cluster, group: NodeGroup) -> int:
+        """How many machines a group has: as many as it is said to have, unless the autoscaler decides and nobody tells Magnum."""
+        if group.role == "master" or not cluster.is_autoscaled or self.character(cluster).node_count_is_autoscaled:
+            return group.node_count
+        return self._least(cluster, group)
 
     def character(self, cluster: Cluster) -> Personality:
         """The driver's way of doing things."""

@@ -1,14 +1,15 @@
 """/v1/clusters/{id}/nodegroups."""
 
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from simulator import costs
 from simulator.http import Answer, Request, Router
 from simulator.magnum import views
-from simulator.magnum.clusters import find_group, merged
-from simulator.magnum.model import NodeGroup
-from simulator.magnum.patching import read_patch
+from simulator.magnum.making import find_group, merged
+from simulator.magnum.model import Cluster, NodeGroup
+from simulator.magnum.patching import apply, read_patch
 from simulator.magnum.reading import COUNT, LABELS, Field, read
 from simulator.magnum.service import Magnum
 from simulator.magnum.wire import body_of, fault, headers, require
@@ -20,13 +21,46 @@ _FIELDS = {
     "image_id": Field(least=1, most=255),
     "role": Field(),
     "min_node_count": COUNT,
-    "max_node_count": Field("integer", least=1),
+    "max_node_count": COUNT,
     "labels": LABELS,
     "merge_labels": Field("boolean"),
     "docker_volume_size": Field("integer", least=1),
     "node_labels": Field("strings"),
     "node_taints": Field("objects"),
 }
+_CHANGEABLE = ("min_node_count", "max_node_count", "node_labels", "node_taints")
+_INTERNAL = (
+    "/name",
+    "/cluster_id",
+    "/docker_volume_size",
+    "/labels",
+    "/flavor_id",
+    "/image_id",
+    "/node_addresses",
+    "/node_count",
+    "/role",
+    "/is_default",
+    "/stack_id",
+    "/status",
+    "/status_reason",
+    "/version",
+)
+#: What the kubelet may set of labels under kubernetes.io and k8s.io.
+_FREE_PREFIXES = ("kubelet.kubernetes.io", "node.kubernetes.io")
+_FREE_LABELS = (
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "node.kubernetes.io/instance-type",
+    "node.kubernetes.io/windows-build",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+)
 
 
 def routes(magnum: Magnum, router: Router) -> None:
@@ -42,11 +76,11 @@ def routes(magnum: Magnum, router: Router) -> None:
 
 def _check_bounds(group: NodeGroup) -> None:
     """Refuse counts that contradict each other."""
-    least, most, count, name = group.min_node_count, group.max_node_count, group.node_count, group.name
+    least, most, count, name = group.min_node_count, group.max_node_count or None, group.node_count, group.name
     pairs = (
         ("max_node_count", "min_node_count", least, "max_node_count", most),
-        ("min_node_count", "min_node_count", least, "node_count", count),
         ("max_node_count", "node_count", count, "max_node_count", most),
+        ("min_node_count", "min_node_count", least, "node_count", count),
     )
     for field_name, left, low, right, high in pairs:
         if high is not None and low > high:
@@ -54,16 +88,28 @@ def _check_bounds(group: NodeGroup) -> None:
             raise fault(409, f"{field_name} for {name} is invalid ({words}).")
 
 
-def _check_nodes(name: str, body: dict[str, Any]) -> None:
+def _check_nodes(group: NodeGroup) -> None:
     """Refuse labels and taints of nodes that the kubelet would."""
-    for label in body.get("node_labels") or {}:
-        if label.split("/")[0].endswith(("kubernetes.io", "k8s.io")) and "/" in label:
-            words = f"node label '{label}' is in a restricted Kubernetes namespace; the kubelet will refuse to set it"
-            raise fault(409, f"node_labels for {name} is invalid ({words}).")
-    for index, taint in enumerate(body.get("node_taints") or []):
-        if taint.get("effect") not in {"NoSchedule", "PreferNoSchedule", "NoExecute"}:
+    for label in group.node_labels:
+        prefix, slash, _ = label.partition("/")
+        restricted = slash and f".{prefix}".endswith((".kubernetes.io", ".k8s.io"))
+        if restricted and prefix not in _FREE_PREFIXES and label not in _FREE_LABELS:
+            words = (
+                f"node label '{label}' is in a restricted Kubernetes namespace; the kubelet will refuse to start. Labels in the"
+                f" kubernetes.io/ and k8s.io/ namespaces must use one of the allowed prefixes ({', '.join(_FREE_PREFIXES)}) or be"
+                f" one of the allowed labels ({', '.join(_FREE_LABELS)})."
+            )
+            raise fault(409, f"node_labels for {group.name} is invalid ({words}).")
+    for index, taint in enumerate(group.node_taints):
+        words = ""
+        if not isinstance(taint, dict):
+            words = f"node_taints[{index}] must be an object with key, effect and optional value"
+        elif not taint.get("key"):
+            words = f"node_taints[{index}].key is required"
+        elif taint.get("effect") not in {"NoSchedule", "PreferNoSchedule", "NoExecute"}:
             words = f"node_taints[{index}].effect must be one of NoSchedule, PreferNoSchedule, NoExecute"
-            raise fault(409, f"node_taints for {name} is invalid ({words}).")
+        if words:
+            raise fault(409, f"node_taints for {group.name} is invalid ({words}).")
 
 
 class _Handlers:
@@ -73,48 +119,41 @@ class _Handlers:
     def listed(self, request: Request) -> Answer:
         magnum = self._magnum
         me, version = magnum.enter(request, "nodegroup:get_all")
-        require(request, version, (1, 9), "get_all")
+        require(request, version, (1, 9), "get_one")
         magnum.costs.charge(costs.GET_S)
         with magnum.collection.lock:
             cluster = magnum.cluster(me, request.variables["id"])
             role = request.query.get("role")
-            groups = [g for g in cluster.groups if role in {None, g.role}]
-            shown = [views.nodegroup(g, cluster, request.origin, version, detail=False) for g in groups]
+            shown = [views.listed_nodegroup(group) for group in cluster.groups if role in {None, group.role}]
         return Answer(200, {"nodegroups": shown}, headers(version))
 
     def shown(self, request: Request) -> Answer:
         magnum = self._magnum
         me, version = magnum.enter(request, "nodegroup:get")
-        require(request, version, (1, 9), "get")
+        require(request, version, (1, 9), "get_one")
         magnum.costs.charge(costs.GET_S)
         with magnum.collection.lock:
             cluster = magnum.cluster(me, request.variables["id"])
             group = find_group(cluster, request.variables["group"])
-            return Answer(200, views.nodegroup(group, cluster, request.origin, version, detail=True), headers(version))
+            return Answer(200, views.nodegroup(group, cluster, request.origin), headers(version))
 
     def made(self, request: Request) -> Answer:
         magnum = self._magnum
-        me, version = magnum.enter(request, "nodegroup:create", writes=True)
+        me, version = magnum.recognize(request)
         require(request, version, (1, 9), "post")
         body = read("nodegroup", body_of(request, "nodegroup"), _FIELDS)
+        magnum.permit(me, "nodegroup:create", writes=True)
         magnum.costs.charge(costs.WRITE_S)
         with magnum.collection.lock:
             cluster = magnum.cluster(me, request.variables["id"])
             if any(known.name == body.get("name") for known in cluster.groups):
                 raise fault(409, f"A node group with name {body['name']} already exists in the cluster {cluster.name}.")
-            group = self._build(request, body, cluster.uuid)
+            group = self._build(body, cluster)
+            magnum.conductor.accept(lambda: magnum.conductor.add_group(cluster.uuid, group))
+            return Answer(202, views.accepted_nodegroup(group, cluster, request.origin), headers(version))
 
-            def work() -> None:
-                if cluster.uuid in magnum.collection.clusters and not cluster.status.startswith("DELETE"):
-                    cluster.groups.append(group)
-                    magnum.conductor.begin_update(cluster)
-
-            magnum.conductor.accept(work)
-            return Answer(202, views.nodegroup(group, cluster, request.origin, version, detail=True), headers(version))
-
-    def _build(self, request: Request, body: dict[str, Any], owner: str) -> NodeGroup:
+    def _build(self, body: dict[str, Any], cluster: Cluster) -> NodeGroup:
         magnum = self._magnum
-        cluster = magnum.collection.clusters[owner]
         if not body.get("name"):
             raise fault(500, "Field `name' cannot be None", code="server")
         if body.get("role") == "master":
@@ -122,62 +161,60 @@ class _Handlers:
         flavor = body.get("flavor_id") or cluster.flavor_id
         if flavor and not magnum.nova.has_flavor(flavor):
             raise fault(400, f"Unable to find flavor {flavor}.")
-        least = body.get("min_node_count") or 0
-        most = body.get("max_node_count")
-        count = body.get("node_count")
-        now = magnum.clock.now()
-        labels, _, _, _ = merged(cluster.labels, body.get("labels"), body.get("merge_labels"))
+        labels, _, _, _ = merged(cluster.labels, body.get("labels"), merge=bool(body.get("merge_labels")))
         group = NodeGroup(
             uuid=str(uuid.uuid4()),
             name=body["name"],
             role=body.get("role") or "worker",
             flavor_id=flavor,
             image_id=body.get("image_id") or cluster.groups[0].image_id,
-            node_count=max(1, least) if count is None else count,
+            node_count=1 if body.get("node_count") is None else body["node_count"],
             is_default=False,
-            min_node_count=least,
-            max_node_count=most,
-            status="CREATE_IN_PROGRESS",
-            created_at=now,
-            updated_at=now,
-            number=cluster.id * 10 + len(cluster.groups) + 1,
+            min_node_count=body.get("min_node_count") or 0,
+            max_node_count=body.get("max_node_count"),
+            status=None,
+            created_at=None,
+            updated_at=None,
+            number=max(known.number for known in cluster.groups) + 1,
             labels=labels,
+            docker_volume_size=body.get("docker_volume_size"),
+            node_labels=body.get("node_labels") or {},
+            node_taints=body.get("node_taints") or [],
         )
-        del request
         _check_bounds(group)
-        _check_nodes(group.name, body)
+        _check_nodes(group)
         return group
 
     def patched(self, request: Request) -> Answer:
         magnum = self._magnum
-        me, version = magnum.enter(request, "nodegroup:update", writes=True)
+        me, version = magnum.recognize(request)
         require(request, version, (1, 9), "patch")
+        changes = read_patch(request, internal=_INTERNAL)
+        magnum.permit(me, "nodegroup:update", writes=True)
+        magnum.costs.charge(costs.WRITE_S)
         with magnum.collection.lock:
             cluster = magnum.cluster(me, request.variables["id"])
             group = find_group(cluster, request.variables["group"])
-            for change in read_patch(request, internal=("/name",)):
-                name = str(change.get("path", "")).lstrip("/")
-                if name not in {"min_node_count", "max_node_count"}:
-                    raise fault(400, f"cannot change nodegroup property(ies) {name}.")
-                setattr(group, name, change.get("value"))
-            _check_bounds(group)
-            magnum.collection.change(cluster)
-            return Answer(202, views.nodegroup(group, cluster, request.origin, version, detail=True), headers(version))
+            document = apply({name: getattr(group, name) for name in _CHANGEABLE}, changes)
+            wanted = read("nodegroup", document, {name: _FIELDS[name] for name in _CHANGEABLE})
+            defaults: dict[str, Any] = {"min_node_count": 0, "max_node_count": None, "node_labels": {}, "node_taints": []}
+            values = {name: wanted.get(name) or empty for name, empty in defaults.items()}
+            changed = replace(group, **values)
+            _check_bounds(changed)
+            _check_nodes(changed)
+            shown = views.nodegroup(group, cluster, request.origin) | values
+            magnum.conductor.accept(lambda: magnum.conductor.update_group(cluster.uuid, group, values))
+            return Answer(202, shown, headers(version))
 
     def removed(self, request: Request) -> Answer:
         magnum = self._magnum
         me, version = magnum.enter(request, "nodegroup:delete", writes=True)
         require(request, version, (1, 9), "delete")
+        magnum.costs.charge(costs.WRITE_S)
         with magnum.collection.lock:
             cluster = magnum.cluster(me, request.variables["id"])
             group = find_group(cluster, request.variables["group"])
             if group.is_default:
                 raise fault(400, "Deleting a default nodegroup is not supported.")
-
-            def work() -> None:
-                if cluster.uuid in magnum.collection.clusters and group in cluster.groups:
-                    cluster.groups.remove(group)
-                    magnum.conductor.begin_update(cluster)
-
-            magnum.conductor.accept(work)
+            magnum.conductor.accept(lambda: magnum.conductor.drop_group(cluster.uuid, group))
         return Answer(204, None, headers(version))

@@ -80,6 +80,8 @@ def _integer(argument: str, body: dict[str, Any], name: str, field: Field) -> in
         raise invalid(argument, body, str(exc)) from None
     if field.least is not None and number < field.least:
         raise invalid(name, number, f"Value should be greater or equal to {field.least}")
+    if field.most is not None and number > field.most:
+        raise invalid(name, number, f"Value should be lower or equal to {field.most}")
     return number
 
 

@@ -11,6 +11,7 @@ from simulator.identity import Identity, Keystone
 from simulator.image import Glance
 from simulator.magnum.lifecycle import Conductor
 from simulator.magnum.model import Cluster, Collection, Template
+from simulator.magnum.personalities import DEFAULT
 from simulator.magnum.wire import fault, headers, microversion
 from simulator.network import Neutron
 
@@ -29,6 +30,7 @@ class Magnum:
     costs: Costs
     quota: int = 1000  #: clusters per project, where no other is set
     quotas: dict[str, dict[str, Any]] = field(default_factory=dict)  #: by project, as an administrator has set them
+    driver: str = DEFAULT  #: of new templates whose image it takes
     lists_broken: bool = False  #: a cluster without node groups stays: every list answers 400 (openstack-facts, 2)
 
     def quota_of(self, project_id: str | None) -> int:
@@ -36,14 +38,23 @@ class Magnum:
         known = self.quotas.get(project_id or "")
         return int(known["hard_limit"]) if known else self.quota
 
-    def enter(self, request: Request, rule: str, *, writes: bool = False) -> tuple[Identity, tuple[int, int]]:
-        """Check token and role, and read the microversion."""
+    def recognize(self, request: Request) -> tuple[Identity, tuple[int, int]]:
+        """Who asks, and at which microversion."""
         me = self.keystone.identify(request)
         version = microversion(request)
         request.extra = headers(version)
+        return me, version
+
+    def permit(self, me: Identity, rule: str, *, writes: bool) -> None:
+        """Refuse who lacks the role. Calls with a body read it before: what is wrong with it is said to anybody."""
         needed = "member" if writes else "reader"
         if me.project_id is None or needed not in me.roles:
             raise fault(403, f"Policy doesn't allow {rule} to be performed.")
+
+    def enter(self, request: Request, rule: str, *, writes: bool = False) -> tuple[Identity, tuple[int, int]]:
+        """Check token and role, and read the microversion."""
+        me, version = self.recognize(request)
+        self.permit(me, rule, writes=writes)
         return me, version
 
     def cluster(self, me: Identity, ref: str) -> Cluster:
@@ -77,14 +88,15 @@ class Magnum:
             return found
         named = [t for t in self.collection.templates.values() if t.name == ref and self.sees_template(me, t)]
         if len(named) > 1:
-            raise fault(409, "Multiple cluster templates exist with same name. Please use the cluster template uuid instead.")
+            raise fault(409, "Multiple ClusterTemplates exist with same name. Please use the ClusterTemplate uuid instead.")
         if not named:
             raise fault(status, f"ClusterTemplate {ref} could not be found.")
         return named[0]
 
     def sees_template(self, me: Identity, item: Template) -> bool:
-        """Own, public ones, and all for administrators."""
-        return me.is_admin or item.project_id == me.project_id or bool(item.body.get("public"))
+        """Own ones, public ones that are not hidden, and all for administrators. Without a project, a user's are its own."""
+        own = item.project_id == me.project_id if me.project_id else item.user_id == me.user_id
+        return me.is_admin or own or bool(item.body.get("public") and not item.body.get("hidden"))
 
 
 def _sees(me: Identity, cluster: Cluster) -> bool:

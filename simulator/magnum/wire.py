@@ -117,6 +117,13 @@ def body_of(request: Request, argument: str) -> Any:
         raise fault(400, "Request is not in valid JSON format") from None
 
 
+def next_page(request: Request, path: str, page: tuple[int, str, str, bool]) -> str:
+    """Where a list goes on after a full page: its limit, its last object's uuid, and the order."""
+    limit, last, key, descending = page
+    query = f"sort_key={key}&sort_dir={'desc' if descending else 'asc'}&limit={limit}&marker={last}"
+    return f"{request.origin}/container-infra/v1/{path}?{query}"
+
+
 def paging(request: Request, *known: str) -> tuple[int, str | None, str, bool]:
     """Limit, marker, sort key and whether descending."""
     query = request.query
