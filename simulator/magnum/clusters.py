@@ -9,6 +9,7 @@ from simulator import costs
 from simulator.http import Answer, Request, Router
 from simulator.identity import Identity
 from simulator.magnum import views
+from simulator.magnum.attachments import check_networks
 from simulator.magnum.model import Cluster, NodeGroup, Template
 from simulator.magnum.patching import apply, read_patch
 from simulator.magnum.personalities import personality
@@ -198,6 +199,7 @@ class ClusterRoutes:
         keypair = body.get("keypair") or template.body.get("keypair_id")
         if keypair and not magnum.nova.has_keypair(me.user_id, keypair):
             raise fault(404, f"Unable to find keypair {keypair}.")
+        check_networks(magnum.neutron, me.project_id or "", body)
         labels, overridden, added, skipped = merged(template.body.get("labels") or {}, body.get("labels"), body.get("merge_labels"))
         now = magnum.clock.now()
         driver = personality(labels.get("sim_driver") or template.body.get("driver")).name

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from simulator.clock import Clock
 from simulator.faults import Faults
+from simulator.magnum.attachments import Attachments
 from simulator.magnum.model import Cluster, Collection, NodeGroup
 from simulator.magnum.personalities import Personality, personality
 
@@ -37,6 +38,7 @@ class Conductor:
         self.clock = clock
         self.faults = faults
         self.timing = timing
+        self.attachments: Attachments | None = None  #: without it clusters have nothing in other services
         self.down = False
         self._waiting: list[Callable[[], None]] = []
         self._random = random.Random(seed)  # noqa: S311 - chance, not cryptography
@@ -154,15 +156,22 @@ class Conductor:
         step = cluster.next_step or "create"
         if step == "write":
             self.collection.change(cluster, updated_at=at)
+            if self.attachments is not None:
+                self.attachments.grow(cluster)  # what hinders it is told when the create ends, where it is tried again
             self.schedule(cluster, "create", self.lasts(cluster, "create"))
             return
         if self.faults.cluster("stuck", step, cluster.name, cluster.project_id):
             self.collection.change(cluster, next_at=None, next_step=None)
             return
         reason = self._failure(cluster, step)
+        if reason is None and step in {"create", "update"} and self.attachments is not None:
+            reason = self.attachments.grow(cluster)
         if reason is not None:
             self._fail(cluster, step, reason, at)
         elif step == "delete":
+            left = self.faults.cluster("leftovers", step, cluster.name, cluster.project_id) is not None
+            if self.attachments is not None:
+                self.attachments.remove(cluster, leave=left)
             self.collection.remove(cluster, at)
         else:
             self._complete(cluster, step, at)
