@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from simulator import compute, control, heat, identity, image, network, seed
+from simulator import compute, control, groups, heat, identity, image, network, seed, volume
 from simulator.clock import Clock
 from simulator.costs import Costs
 from simulator.faults import Faults
 from simulator.http import REASONS, Answer, Dropped, HttpError, Request, Router
 from simulator.magnum import clusters, nodegroups, others, templates
+from simulator.magnum.attachments import Attachments
 from simulator.magnum.lifecycle import Conductor, Timing
 from simulator.magnum.model import Collection
 from simulator.magnum.personalities import DEFAULT, personality
@@ -29,6 +30,7 @@ _PREFIXES = {
     "image": "glance",
     "network": "neutron",
     "orchestration": "heat",
+    "volume": "cinder",
     "_control": "control",
 }
 
@@ -59,6 +61,8 @@ class Simulator:
         collection = Collection(self.store)
         self.faults = Faults(config.seed)
         conductor = Conductor(collection, self.clock, self.faults, config.timing, config.seed)
+        cinder = volume.Cinder(self.store)
+        conductor.attachments = Attachments(neutron, cinder)
         self.costs = Costs(on=config.cost_model, workers=config.magnum_workers)
         magnum = Magnum(keystone, nova, glance, neutron, collection, conductor, self.clock, self.costs)
         orchestration = heat.Heat(self.store, magnum, self.clock)
@@ -69,13 +73,14 @@ class Simulator:
         templates.routes(magnum, infra)
         nodegroups.routes(magnum, infra)
         others.routes(magnum, infra, self.store)
-        self._keystone = keystone
+        self._keystone, self._magnum, self._heat = keystone, magnum, orchestration
         self._routers = {
-            "keystone": identity.routes(keystone),
+            "keystone": groups.add_routes(identity.routes(keystone), keystone),
             "magnum": infra,
             "nova": compute.routes(nova, keystone),
             "glance": image.routes(glance, keystone),
             "neutron": network.routes(neutron, keystone),
+            "cinder": volume.routes(cinder, keystone),
             "heat": heat.routes(orchestration, keystone),
             "control": control.routes(magnum, keystone, orchestration),
         }
@@ -108,10 +113,19 @@ class Simulator:
         start_response(f"{answer.status} {REASONS.get(answer.status, 'Unknown')}", list(headers.items()))
         return [] if request.method == "HEAD" else [body]
 
+    def _let_time_pass(self) -> None:
+        """What is due in one service shows in the others: a cluster that is gone by now holds no ports."""
+        with self._magnum.collection.lock:
+            self._magnum.conductor.catch_up()
+        with self._heat.lock:
+            self._heat.settle()
+
     def _answer(self, request: Request) -> Answer:
         router = self._routers.get(request.service)
         if router is None:
             return Answer(300, {"services": [f"/{prefix}" for prefix in _PREFIXES]})
+        if request.service not in {"control", "keystone"}:
+            self._let_time_pass()
         handler, route, methods = router.find(request)
         if request.service != "control":
             self.costs.count(request.service, request.method, route)

@@ -2,7 +2,8 @@
 
 Kinds: ``latency`` (seconds, before the work), ``status`` (an answer of 4xx/5xx instead of the work; optional retry_after),
 ``drop`` (the connection closes before the work), ``answer_lost`` (the work is done, then the connection closes), and for clusters
-``stuck`` (stays in progress), ``fail`` (``operation`` create, update or delete, with ``reason``). Immediate orders, which stand in
+``stuck`` (stays in progress), ``fail`` (``operation`` create, update or delete, with ``reason``), ``leftovers`` (a delete leaves a
+load balancer's port, a floating IP and a volume that carry the cluster's uuid). Immediate orders, which stand in
 no list: ``expire_tokens``, ``conductor_down``/``conductor_up``, ``keystone_down``/``keystone_up``.
 """
 
@@ -16,7 +17,7 @@ from typing import Any
 
 from simulator.http import Answer, Dropped, HttpError, Request
 
-KINDS = ("latency", "status", "drop", "answer_lost", "stuck", "fail")
+KINDS = ("latency", "status", "drop", "answer_lost", "stuck", "fail", "leftovers")
 OPERATIONS = ("create", "update", "delete")
 
 
@@ -68,7 +69,7 @@ class Faults:
         if unknown:
             raise ValueError(f"match knows service, method, path, name and project, not {', '.join(sorted(unknown))}")
         patterns = {key: _pattern(key, match[key]) for key in ("path", "name") if key in match}
-        operation = body.get("operation", "create")
+        operation = body.get("operation", "delete" if kind == "leftovers" else "create")
         if operation not in OPERATIONS:
             raise ValueError(f"operation is {operation!r}; known are {', '.join(OPERATIONS)}")
         made = Fault(

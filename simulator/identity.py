@@ -26,6 +26,7 @@ SERVICES = (
     ("image", "glance", "/image"),
     ("network", "neutron", "/network"),
     ("orchestration", "heat", "/orchestration/v1/%(project)s"),
+    ("block-storage", "cinder", "/volume/v3/%(project)s"),
 )
 
 
@@ -386,7 +387,6 @@ def routes(keystone: Keystone) -> Router:
         _collection(router, keystone, kind)
     _assignments(router, keystone)
     _credentials(router, keystone)
-    _groups(router, keystone)
     return router
 
 
@@ -498,49 +498,6 @@ def _check_credential(keystone: Keystone, request: Request, me: Identity, body: 
         raise problem(403, f"You are not authorized to perform the requested action: {words}.")
     if {role.get("name") for role in body.get("roles") or []} - set(me.roles):
         raise problem(400, "Invalid application credential: Cannot create an application credential with unassigned role")
-
-
-def _groups(router: Router, keystone: Keystone) -> None:
-    """Groups of users: made by administrators, told to their members."""
-
-    def made(request: Request) -> Answer:
-        _admin(keystone, request, "create_group")
-        body = request.json()["group"]
-        key = uuid.uuid4().hex
-        keystone.put("group", key, {"id": key, "domain_id": "default", "description": "", "members": [], **body})
-        return Answer(201, {"group": _shown(key)})
-
-    def _shown(key: str) -> dict[str, Any]:
-        return {name: value for name, value in keystone.table("group")[key].items() if name != "members"}
-
-    def joined(request: Request) -> Answer:
-        _admin(keystone, request, "add_user_to_group")
-        key = request.variables["id"]
-        group = keystone.table("group").get(key)
-        if group is None:
-            raise problem(404, f"Could not find group: {key}.")
-        members = {*group["members"], request.variables["user"]}
-        keystone.put("group", key, {**group, "members": sorted(members)})
-        return Answer(204)
-
-    def listed(request: Request) -> Answer:
-        me = keystone.identify(request)
-        user = request.variables["user"]
-        if user != me.user_id and not me.is_admin:
-            raise forbidden("list_groups_for_user")
-        mine = [_shown(key) for key, group in keystone.table("group").items() if user in group["members"]]
-        return Answer(200, {"groups": mine, "links": _links(request)})
-
-    def removed(request: Request) -> Answer:
-        _admin(keystone, request, "delete_group")
-        if not keystone.drop("group", request.variables["id"]):
-            raise problem(404, f"Could not find group: {request.variables['id']}.")
-        return Answer(204)
-
-    router.add("POST", "/v3/groups", made)
-    router.add("DELETE", "/v3/groups/{id}", removed)
-    router.add("PUT", "/v3/groups/{id}/users/{user}", joined)
-    router.add("GET", "/v3/users/{user}/groups", listed)
 
 
 def _credentials(router: Router, keystone: Keystone) -> None:

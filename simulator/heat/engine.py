@@ -41,6 +41,7 @@ class Heat:
         for key, body in store.all("stack"):
             self.stacks[key] = Stack(**{name: value for name, value in body.items() if name in NAMES})
         self._documents: dict[str, Document] = {}
+        self._moving = {key for key, stack in self.stacks.items() if stack.state == "IN_PROGRESS"}
 
     def now(self) -> float:
         """The simulated time."""
@@ -125,6 +126,7 @@ class Heat:
         stack.steps, stack.done, stack.began_at = steps, 0, self.now()
         stack.lasts = self._clock.lasting(self.seconds)
         stack.happened(stack.began_at, stack.name, stack.status, stack.reason)
+        self._moving.add(stack.id)
         self.keep(stack)
 
     def keep(self, stack: Stack) -> None:
@@ -136,13 +138,16 @@ class Heat:
     def settle(self) -> None:
         """Let all that is due by now happen. Callers hold ``lock``."""
         now = self.now()
-        for stack in list(self.stacks.values()):
+        for key in list(self._moving):
+            stack = self.stacks[key]
             before = (stack.action, stack.done, stack.state)
             busy: dict[str, str] = {}
             while stack.state == "IN_PROGRESS" and self._step(stack, now, busy):
                 pass
             if before != (stack.action, stack.done, stack.state):
                 self.keep(stack)
+            if stack.state != "IN_PROGRESS":
+                self._moving.discard(key)
 
     def _step(self, stack: Stack, now: float, busy: dict[str, str]) -> bool:
         """Do what is next; False where nothing is due. ``busy``: what could not go in this round, and why."""

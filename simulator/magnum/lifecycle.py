@@ -11,6 +11,7 @@ from typing import Any
 
 from simulator.clock import Clock
 from simulator.faults import Faults
+from simulator.magnum.attachments import Attachments
 from simulator.magnum.model import Cluster, Collection, NodeGroup, Template
 from simulator.magnum.personalities import Personality, personality
 
@@ -46,6 +47,7 @@ class Conductor:
         self.clock = clock
         self.faults = faults
         self.timing = timing
+        self.attachments: Attachments | None = None  #: without it clusters have nothing in other services
         self.down = False
         self._waiting: list[Callable[[], None]] = []
         self._random = random.Random(seed)  # noqa: S311 - chance, not cryptography
@@ -210,6 +212,8 @@ class Conductor:
         step = cluster.next_step or "create"
         if step == "write":
             self.collection.change(cluster, updated_at=at)
+            if self.attachments is not None:
+                self.attachments.grow(cluster)  # what hinders it is told when the create ends, where it is tried again
             self._begin_create(cluster, at)
             return
         waits = cluster.never_ready and step != "delete"
@@ -217,9 +221,14 @@ class Conductor:
             self._wait_on(cluster, step)
             return
         reason = self._failure(cluster, step)
+        if reason is None and step in {"create", "update"} and self.attachments is not None:
+            reason = self.attachments.grow(cluster)
         if reason is not None:
             self._fail(cluster, step, reason, at)
         elif step == "delete":
+            left = self.faults.cluster("leftovers", step, cluster.name, cluster.project_id) is not None
+            if self.attachments is not None:
+                self.attachments.remove(cluster, leave=left)
             self.collection.remove(cluster, at)
         else:
             self._complete(cluster, step, at)

@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 from simulator.identity import Identity
+from simulator.magnum.attachments import check_networks
 from simulator.magnum.model import Cluster, NodeGroup, Template
 from simulator.magnum.personalities import Personality, personality
 from simulator.magnum.reading import BOOLEAN, LABELS, READONLY, TEXT, Field
@@ -69,6 +70,7 @@ def build(magnum: Magnum, me: Identity, body: dict[str, Any], template: Template
     keypair = body.get("keypair") or template.body.get("keypair_id")
     if keypair and not magnum.nova.has_keypair(me.user_id, keypair):
         raise fault(404, f"Unable to find keypair {keypair}.")
+    check_networks(magnum.neutron, me.project_id or "", body)
     base = template.body.get("labels") or {}
     labels, overridden, added, skipped = merged(base, body.get("labels"), merge=bool(body.get("merge_labels")))
     driver = personality(template.body.get("driver"))

@@ -69,7 +69,9 @@ class Neutron(Base):
         """What a project sees under an id or a name."""
         found = self.things[kind].get(ref)
         candidates = [found] if found is not None else self.all(kind, name=ref)
-        return next((one for one in candidates if one["project_id"] == project or one.get("shared")), None)
+        return next(
+            (one for one in candidates if one["project_id"] == project or one.get("shared") or one.get("router:external")), None
+        )
 
     def network_id(self, ref: str) -> str:
         """Of the network with this id or name. Raises 404."""
