@@ -120,7 +120,7 @@ jobs: Final = Table(
     Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE")),
     Column("stack_id", UUID(as_uuid=True), ForeignKey("stacks.id", ondelete="CASCADE")),
     # What a job waits its turn at: jobs of one lane come one after the other.
-    Column("lane", UUID(as_uuid=True), Computed("coalesce(cluster_id, stack_id)", persisted=True), nullable=False),
+    Column("lane", UUID(as_uuid=True), Computed("coalesce(cluster_id, stack_id, id)", persisted=True), nullable=False),
     # A job of another lane that comes first. No foreign key: retention may forget it.
     Column("after_id", UUID(as_uuid=True)),
     Column("kind", Text, nullable=False),
@@ -153,11 +153,14 @@ jobs: Final = Table(
     _at("finished_at"),
     CheckConstraint(
         "kind IN ('create','resize','delete','add_node_group','remove_node_group','upgrade','hibernate','wake',"
-        "'create_stack','update_stack','delete_stack')",
+        "'create_stack','update_stack','delete_stack','match','optimize')",
         name="kind",
     ),
+    # Matches and plans look at many clusters and belong to none; each is a lane of its own.
     CheckConstraint(
-        "num_nonnulls(cluster_id, stack_id) = 1 AND (right(kind, 6) = '_stack') = (stack_id IS NOT NULL)", name="target"
+        "CASE WHEN kind IN ('match','optimize') THEN num_nonnulls(cluster_id, stack_id) = 0"
+        " ELSE num_nonnulls(cluster_id, stack_id) = 1 AND (right(kind, 6) = '_stack') = (stack_id IS NOT NULL) END",
+        name="target",
     ),
     CheckConstraint("state IN ('queued','running','converging','succeeded','failed','cancelled')", name="state"),
     CheckConstraint("(state = 'running') = (lease_token IS NOT NULL)", name="lease"),
@@ -241,6 +244,74 @@ node_groups: Final = Table(
     _at("created_at", nullable=False, server_default=func.now()),
     _at("updated_at", nullable=False, server_default=func.now()),
     CheckConstraint("node_count >= 0 AND least >= 0 AND (most IS NULL OR most >= least)", name="counts"),
+)
+
+placements: Final = Table(
+    "placements",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("request_id", UUID(as_uuid=True), nullable=False),  # what was asked for together
+    Column("project_id", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), nullable=False),
+    Column("node_group", Text, nullable=False),
+    Column("node", Integer, nullable=False),  # counted from 0 in its group
+    Column("workload", Text, nullable=False),
+    Column("workload_type", Text),
+    Column("replica", Integer, nullable=False, server_default=text("0")),
+    Column("cpu_milli", Integer, nullable=False),
+    Column("memory_mib", Integer, nullable=False),
+    Column("accelerators", Integer, nullable=False, server_default=text("0")),
+    Column("share_milli", Integer, nullable=False, server_default=text("1000")),  # of each of them
+    Column("accelerator", Text),  # the model that it lies on
+    Column("models", JSONB(none_as_null=True)),  # those that it may lie on; NULL: any
+    Column("devices", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    _json("labels"),
+    Column("isolation", Text, nullable=False, server_default=text("'shared'")),
+    Column("priority", Integer, nullable=False, server_default=text("100")),
+    Column("movable", Boolean, nullable=False, server_default=text("false")),
+    Column("watts", Float, nullable=False, server_default=text("0")),
+    Column("cost_per_hour", Float, nullable=False, server_default=text("0")),
+    Column("job_id", UUID(as_uuid=True)),
+    Column("created_by", Text),
+    _at("created_at", nullable=False, server_default=func.now()),
+    _at("expires_at"),  # NULL: until it is ended
+    _at("ended_at"),
+    Column("end_reason", Text),
+    CheckConstraint("cpu_milli >= 0 AND memory_mib >= 0 AND accelerators >= 0 AND node >= 0", name="sizes"),
+    CheckConstraint("share_milli BETWEEN 1 AND 1000 AND (share_milli = 1000 OR accelerators = 1)", name="share"),
+    CheckConstraint("jsonb_array_length(devices) = accelerators", name="devices"),
+    CheckConstraint("(ended_at IS NULL) = (end_reason IS NULL)", name="ended"),
+    Index("ix_placements_cluster", "cluster_id", postgresql_where=text("ended_at IS NULL")),
+    Index("ix_placements_of_cluster", "cluster_id", "created_at"),
+    Index("ix_placements_project_seq", "project_id", "seq"),
+    Index("ix_placements_expires", "expires_at", postgresql_where=text("ended_at IS NULL")),
+    Index("ix_placements_request", "request_id"),
+)
+
+# Which clusters' nodes or placements have changed, written by triggers. A reader that remembers the oldest transaction that was
+# still open when it last looked (txid_snapshot_xmin) misses nothing by asking for rows from that one on.
+fleet_changes: Final = Table(
+    "fleet_changes",
+    metadata,
+    Column("seq", BigInteger, Identity(), primary_key=True),
+    Column("region", Text, nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("cluster_id", UUID(as_uuid=True), nullable=False),
+    Column("xid", BigInteger, nullable=False, server_default=text("txid_current()")),
+    _at("at", nullable=False, server_default=func.now()),
+    Index("ix_fleet_changes_scope", "region", "project_id", "xid"),
+    Index("ix_fleet_changes_at", "at"),
+)
+
+shape_mixes: Final = Table(
+    "shape_mixes",
+    metadata,
+    Column("project_id", Text, primary_key=True),
+    Column("region", Text, primary_key=True),
+    _json("mix"),
+    _at("updated_at", nullable=False, server_default=func.now()),
 )
 
 cluster_grants: Final = Table(

@@ -26,6 +26,8 @@ class JobKind(StrEnum):
     CREATE_STACK = "create_stack"  #: make a Heat stack out of a shipped template
     UPDATE_STACK = "update_stack"  #: change a stack's parameters
     DELETE_STACK = "delete_stack"  #: remove a stack and what it made
+    MATCH = "match"  #: find the best cluster for a workload, and hold its capacity where that is asked
+    OPTIMIZE = "optimize"  #: plan how many clusters could become fewer, or cheaper
 
 
 class JobState(StrEnum):
@@ -41,10 +43,12 @@ class JobState(StrEnum):
 
 #: Kinds that work on a Heat stack; the others work on a cluster.
 OF_STACKS: Final = frozenset({JobKind.CREATE_STACK, JobKind.UPDATE_STACK, JobKind.DELETE_STACK})
+#: Kinds that look at many clusters and work on none: they decide, and need no cloud.
+DECISIONS: Final = frozenset({JobKind.MATCH, JobKind.OPTIMIZE})
 #: Kinds that change the number of a cluster's workers, and have arrived when Magnum shows the number.
 SIZING: Final = frozenset({JobKind.RESIZE, JobKind.ADD_NODE_GROUP, JobKind.REMOVE_NODE_GROUP, JobKind.HIBERNATE, JobKind.WAKE})
 #: What a delete of the cluster overtakes.
-OVERTAKEN: Final = frozenset(JobKind) - OF_STACKS - {JobKind.DELETE}
+OVERTAKEN: Final = frozenset(JobKind) - OF_STACKS - DECISIONS - {JobKind.DELETE}
 #: What changes a cluster that exists.
 CHANGES: Final = OVERTAKEN - {JobKind.CREATE}
 
