@@ -13,6 +13,7 @@ from api.clusters import ClusterViews
 from api.credentials import CredentialViews
 from api.jobs import JobViews
 from api.kit import Kit, Slots
+from api.match import MatchViews
 from api.policy import Policy
 from api.service import ServiceViews
 from api.spec import make_api
@@ -55,6 +56,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         AccessViews(kit),
         TemplateViews(kit),
         StackViews(kit),
+        MatchViews(kit),
         JobViews(kit),
         CredentialViews(kit),
     ):

@@ -17,6 +17,8 @@ def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
         "sample-metrics": ("maintenance.sample_metrics", engine.metrics_interval_s),
         # Costs are exact from usage intervals whenever asked; the series is for graphs, a minute is fine enough.
         "roll-costs": ("maintenance.roll_costs", 60.0),
+        # A lease that has run out holds nothing from that moment on; the sweep only writes it down.
+        "sweep-placements": ("maintenance.sweep_placements", 30.0),
         # The service's own project must be known before its first job; cheap, and again after a database was replaced.
         "watch-own-project": ("maintenance.watch_own_project", 60.0),
         # Retention is counted in days.

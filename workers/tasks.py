@@ -121,6 +121,12 @@ def delete_stack(job_id: str, stack: str | None = None) -> None:  # noqa: ARG001
     _run_job(job_id)
 
 
+@app.task(name="jobs.match")
+def match(job_id: str, workload: str | None = None) -> None:  # noqa: ARG001 - shown in Flower
+    """Find the best place for a workload."""
+    _run_job(job_id)
+
+
 @app.task(name="ticks.converge", queue=TICKS, send_events=False)
 def converge(region: str, project_id: str) -> None:
     """Look at one scope, and move its jobs."""
@@ -147,6 +153,12 @@ def sample_metrics() -> None:
     """One sample per cluster."""
     made = container()
     made.metering.sample(every_s=made.settings.engine.metrics_interval_s)
+
+
+@app.task(name="maintenance.sweep_placements", queue=MAINTENANCE, send_events=False)
+def sweep_placements() -> None:
+    """End the placements whose lease ran out, and those of clusters that are no more."""
+    container().placements.sweep()
 
 
 @app.task(name="maintenance.roll_costs", queue=MAINTENANCE, send_events=False)

@@ -18,6 +18,7 @@ from shared.db.cluster_types import ClusterTypeRepository
 from shared.db.clusters import ClusterRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
+from shared.db.placements import PlacementRepository
 from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
 from shared.db.stacks import StackRepository
@@ -46,6 +47,7 @@ class UnitOfWork:
         self.grants = GrantRepository(connection)
         self.stacks = StackRepository(connection)
         self.types = ClusterTypeRepository(connection)
+        self.placements = PlacementRepository(connection)
 
 
 class Database:
