@@ -275,6 +275,10 @@ class Runner:
         return after
 
     def _upgrade(self, job: Job, cluster: Cluster, gateway: CloudGateway, observed: ObservedCluster) -> Job:
+        if not job.params["template_id"]:
+            made = {"template_id": ensure(gateway, job.params["template"]), "template_name": job.params["template"]["name"]}
+            with self._database.begin() as uow:
+                job = uow.jobs.keep_params(job, {**job.params, **made})
         job = self._intend(job, baseline_of(observed))
         gateway.upgrade(
             observed.uuid,
