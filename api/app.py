@@ -15,6 +15,7 @@ from api.jobs import JobViews
 from api.kit import Kit, Slots
 from api.match import MatchViews
 from api.policy import Policy
+from api.scaling import ScalingViews
 from api.service import ServiceViews
 from api.spec import make_api
 from api.stacks import StackViews
@@ -57,6 +58,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         TemplateViews(kit),
         StackViews(kit),
         MatchViews(kit),
+        ScalingViews(kit),
         JobViews(kit),
         CredentialViews(kit),
     ):

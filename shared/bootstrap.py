@@ -30,6 +30,7 @@ from shared.services.metering import MeteringService
 from shared.services.placements import PlacementService
 from shared.services.relay import Relay
 from shared.services.runner import Runner
+from shared.services.scaling import ScalingService
 from shared.services.stacks import StackService
 from shared.services.templates import ShippedTypes, TemplateService
 from shared.services.upkeep import Upkeep
@@ -68,6 +69,7 @@ class Container:
     fleets: Fleets
     matching: MatchService
     placements: PlacementService
+    scaling: ScalingService
     access: AccessService
     health: HealthService
     metering: MeteringService
@@ -161,6 +163,7 @@ def build(
         fleets=fleets,
         matching=matching,
         placements=PlacementService(database, fleets, region=region, settings=settings.placement),
+        scaling=ScalingService(database, fleets, clusters, clock),
         access=AccessService(database, the_cloud, clusters),
         health=HealthService(
             database,

@@ -18,6 +18,7 @@ from shared.observability.broker import BrokerProbe
 from shared.observability.logging import get_logger
 from workers.app import MAINTENANCE, TICKS, app, container
 from workers.dispatch import CeleryDispatcher
+from workers.schedule import SCALE_EVERY_S
 
 if TYPE_CHECKING:
     from shared.services.converge import Converger
@@ -159,6 +160,12 @@ def sample_metrics() -> None:
 def sweep_placements() -> None:
     """End the placements whose lease ran out, and those of clusters that are no more."""
     container().placements.sweep()
+
+
+@app.task(name="maintenance.apply_scale_policies", queue=MAINTENANCE, send_events=False)
+def apply_scale_policies() -> None:
+    """Do what scale policies that are switched on decide."""
+    container().scaling.apply(every_s=SCALE_EVERY_S)
 
 
 @app.task(name="maintenance.roll_costs", queue=MAINTENANCE, send_events=False)

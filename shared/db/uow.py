@@ -19,6 +19,7 @@ from shared.db.clusters import ClusterRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
 from shared.db.placements import PlacementRepository
+from shared.db.scaling import ScalePolicyRepository
 from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
 from shared.db.stacks import StackRepository
@@ -48,6 +49,7 @@ class UnitOfWork:
         self.stacks = StackRepository(connection)
         self.types = ClusterTypeRepository(connection)
         self.placements = PlacementRepository(connection)
+        self.scaling = ScalePolicyRepository(connection)
 
 
 class Database:

@@ -44,6 +44,7 @@ _BODIES: dict[str, Any] = {
     "POST /stacks": {"name": "net-b", "template": "network"},
     "POST /stacks/preview": {"name": "net-b", "template": "network"},
     "PUT /stacks/{stack_id}": {"parameters": {"dns": ["9.9.9.9"]}},
+    "PUT /clusters/{cluster_id}/scale-policy": {"enabled": False},
     "POST /match/workload": {"cpu_cores": 1},
     "POST /match/workloads": {"workloads": [{"cpu_cores": 1}]},
     "POST /placements": {"cpu_cores": 1},
