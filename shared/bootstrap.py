@@ -10,7 +10,6 @@ from shared.db.notify import Listener, Nudger
 from shared.db.uow import Database
 from shared.domain.jobs import Job, JobKind
 from shared.domain.ports import Announcer, Clock, Cloud, Dispatcher
-from shared.domain.scoring import BestFit
 from shared.observability.broker import BrokerProbe
 from shared.openstack.cloud import OpenStackCloud
 from shared.openstack.retry import backoff_s
@@ -136,7 +135,7 @@ def build(
     templates = TemplateService(database, catalogs, ShippedTypes(), region=region)
     clusters.give(stacks.prepare_network, templates.find_type)
     accelerators = AcceleratorService(load_catalogue(settings.placement), catalogs, region=region)
-    fleets = Fleets(catalogs, accelerators, BestFit)
+    fleets = Fleets(catalogs, accelerators)
     matching = MatchService(
         database,
         fleets,

@@ -235,20 +235,43 @@ class PlacementRepository:
 
     # -- the mix of shapes ----------------------------------------------------------------------------------------------
 
-    def mix(self, scope: Scope) -> dict[str, Any] | None:
-        """What was learnt of the shapes that are asked for; None where nothing was."""
+    def shapes_asked(self, scope: Scope, *, limit: int) -> list[tuple[int, int, int, int, int]]:
+        """Cores, memory, accelerators, share and number of the shapes that were held for lately, the oldest first."""
+        rows = self._connection.execute(
+            text(
+                "SELECT cpu_milli, memory_mib, accelerators, share_milli, count(*) FROM (SELECT * FROM placements"
+                " WHERE region = :region AND project_id = :project ORDER BY seq DESC LIMIT :limit) AS recent"
+                " GROUP BY 1, 2, 3, 4 ORDER BY max(seq)"
+            ),
+            {"region": scope.region, "project": scope.project_id, "limit": limit},
+        )
+        return [(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+
+    def scopes_with_news(self, *, limit: int) -> list[Scope]:
+        """Projects and regions in which something was held since their prices were last learnt."""
+        rows = self._connection.execute(
+            text(
+                "SELECT DISTINCT p.region, p.project_id FROM placements p LEFT JOIN shape_mixes m ON m.region = p.region"
+                " AND m.project_id = p.project_id WHERE m.updated_at IS NULL OR p.created_at > m.updated_at LIMIT :limit"
+            ),
+            {"limit": limit},
+        )
+        return [Scope(row[0], row[1]) for row in rows]
+
+    def prices(self, scope: Scope) -> tuple[dict[str, Any], datetime] | None:
+        """What was learnt of the shapes that are asked for, and when; None where nothing was."""
         row = self._connection.execute(
-            text("SELECT mix FROM shape_mixes WHERE region = :region AND project_id = :project"),
+            text("SELECT mix, updated_at FROM shape_mixes WHERE region = :region AND project_id = :project"),
             {"region": scope.region, "project": scope.project_id},
         ).first()
-        return row[0] if row else None
+        return (row[0], row[1]) if row else None
 
-    def keep_mix(self, scope: Scope, mix: Mapping[str, Any]) -> None:
-        """Remember it."""
+    def keep_prices(self, scope: Scope, prices: Mapping[str, Any]) -> None:
+        """Remember it, as of now."""
         self._connection.execute(
             text(
                 "INSERT INTO shape_mixes (region, project_id, mix) VALUES (:region, :project, CAST(:mix AS jsonb))"
                 " ON CONFLICT (project_id, region) DO UPDATE SET mix = excluded.mix, updated_at = now()"
             ),
-            {"region": scope.region, "project": scope.project_id, "mix": as_json(dict(mix))},
+            {"region": scope.region, "project": scope.project_id, "mix": as_json(dict(prices))},
         )

@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 DEVICES_MAX: Final = 64
 WHOLE: Final = 1000
 _FIRST: Final = 64
+_LOG_MAX: Final = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,8 @@ class Capacity:
         self._unused: list[int] = []
         self._models: dict[str, int] = {"": 0}
         self._names: list[str] = [""]
+        self._log: list[int] = []
+        self.oldest = 0  #: changes before this one are not remembered one by one
         self.there: Bools = np.zeros(_FIRST, dtype=bool)
         self.cpu: Ints = np.zeros(_FIRST, dtype=np.int64)
         self.memory: Ints = np.zeros(_FIRST, dtype=np.int64)
@@ -77,6 +80,22 @@ class Capacity:
         self.largest: Ints = np.zeros(_FIRST, dtype=np.int64)  #: the most that is free of any one device
         self.free_milli: Ints = np.zeros(_FIRST, dtype=np.int64)  #: sum over devices
         self.device: NDArray[np.int16] = np.zeros((_FIRST, 1), dtype=np.int16)
+
+    @property
+    def changes(self) -> int:
+        """How many changes of nodes there have been."""
+        return self.oldest + len(self._log)
+
+    def changed_since(self, change: int) -> Ints:
+        """Slots that changed after so many changes, each once. Only for what is not older than ``oldest``."""
+        return np.unique(np.array(self._log[change - self.oldest :], dtype=np.int64))
+
+    def _note(self, slot: int) -> None:
+        self._log.append(slot)
+        if len(self._log) > _LOG_MAX:
+            half = len(self._log) // 2
+            del self._log[:half]
+            self.oldest += half
 
     @property
     def size(self) -> int:
@@ -113,6 +132,7 @@ class Capacity:
         self.device[slot] = 0
         self.device[slot, :devices] = WHOLE
         self._sum(slot)
+        self._note(slot)
         return slot
 
     def remove(self, slot: int) -> None:
@@ -122,6 +142,7 @@ class Capacity:
             array[slot] = 0
         self.device[slot] = 0
         self._sum(slot)
+        self._note(slot)
         self._unused.append(slot)
 
     def free(self, slot: int) -> NodeFree:
@@ -217,6 +238,7 @@ class Capacity:
         return all(0 <= d < count and self.device[slot, d] >= shape.share_milli for d in devices)
 
     def _change(self, slot: int, shape: Shape, devices: tuple[int, ...], by: int) -> None:
+        self._note(slot)
         self.cpu[slot] += by * shape.cpu_milli
         self.memory[slot] += by * shape.memory_mib
         if devices:

@@ -175,7 +175,7 @@ class MatchService:
             works.append(work)
         most = self._settings.lease_max_s
         if lease_s is not None and lease_s > most:
-            wrong.append(FieldError("lease_seconds", "range", f"A lease is at most {most:g} seconds."))
+            wrong.append(FieldError("lease_seconds", "range", f"A lease is at most {most:.0f} seconds."))
         if lease_s is not None and not place:
             wrong.append(FieldError("lease_seconds", "conflict", "Only with `place: true` is anything held."))
         if wrong:
@@ -309,7 +309,6 @@ class MatchService:
         for work in asked.works:
             matched = matcher.match(work, first_only=len(asked.works) > 1)
             outcome = _Outcome(work, matched)
-            fleet.scorer.learn(matched.shape)
             if asked.lease_s is not None:
                 outcome.seat(fleet, scope)
             outcomes.append(outcome)
