@@ -135,7 +135,7 @@ def build(
     templates = TemplateService(database, catalogs, ShippedTypes(), region=region)
     clusters.give(stacks.prepare_network, templates.find_type)
     accelerators = AcceleratorService(load_catalogue(settings.placement), catalogs, region=region)
-    fleets = Fleets(catalogs, accelerators)
+    fleets = Fleets(catalogs, accelerators, watt_weight=settings.placement.watt_weight)
     matching = MatchService(
         database,
         fleets,

@@ -3,7 +3,7 @@
 A node's free devices are worth what the usual mix could make of them: each device's free part has the value of the best set of shares that
 fits into it, at prices that are the dual values of a cutting-stock programme over the mix (Gilmore and Gomory, 1961: patterns by a knapsack).
 Free devices whose node has too few cores or too little memory left for them are worth less. A pod goes where it lessens the worth of
-its node least. Everything is learnt from the shapes that were asked for; nothing is fitted to a list of tasks.
+its node least and draws the fewest watts; the more of the fleet is taken, the less the watts count. Everything is learnt from the shapes that were asked for; nothing is fitted to a list of tasks.
 
 The experiment that this is measured by is that of Weng et al., "Beware of Fragmentation" (USENIX ATC 2023); see benchmarks/allocation.py.
 """
@@ -28,6 +28,10 @@ _LACK: Final = 100.0
 _ENOUGH: Final = 0.875
 #: An idle node costs this more: only among equals does it matter whether a node has work already.
 _TIE: Final = 0.01
+#: What a watt costs (a device is worth 1000) while no more than `_ROOMY` of the fleet is taken; nothing any more from `_SCARCE` on, where
+#: room is worth more than watts. In between it falls in steps, since scores are kept as long as the cost of a watt stays.
+WATT: Final = 0.1
+_ROOMY, _SCARCE, _STEPS = 0.4, 0.8, 20
 #: What is equal even then is parted by a number mixed out of the slot: in any order that means something, equals fill up together.
 _TINY: Final = 1e-6
 #: Pods after which half of what was learnt before is forgotten.
@@ -183,6 +187,34 @@ def _mixed(slots: Ints) -> Floats:
     return ((slots * 2_654_435_761) % 4_294_967_296) / 4_294_967_296
 
 
+def _need_to_save(capacity: Capacity) -> float:
+    """How much watts count, from 1 down to 0: the less, the more of the fleet's devices or cores is taken."""
+    size = capacity.size
+    parts = [(capacity.cpu[:size], capacity.cpu_all[:size]), (capacity.free_milli[:size], capacity.count[:size] * WHOLE)]
+    load = max((1 - free.sum() / all_.sum() for free, all_ in parts if all_.any()), default=0.0)
+    step = int(load * _STEPS + 1e-9) / _STEPS
+    return min(1.0, max(0.0, (_SCARCE - step) / (_SCARCE - _ROOMY)))
+
+
+def _watts(capacity: Capacity, shape: Shape, slots: Ints) -> Floats:
+    """Watts that one such pod draws on each node: its devices', and of what the node draws idle as large a part as the pod makes of the
+    node's scarcest resource unusable for others. To charge the whole of it to the pod that switches a node on would favour small
+    nodes, however much they draw for what they hold.
+    """
+    taken: Any = 0.0
+    more: Any = 0.0
+    for free, whole, asked in (
+        (capacity.cpu[slots], capacity.cpu_all[slots], shape.cpu_milli),
+        (capacity.memory[slots], capacity.memory_all[slots], shape.memory_mib),
+        (capacity.free_milli[slots], capacity.count[slots] * WHOLE, shape.devices_milli),
+    ):
+        full = np.maximum(whole, 1)
+        taken = np.maximum(taken, (whole - free) / full)
+        more = np.maximum(more, (whole - free + asked) / full)
+    found: Floats = capacity.idle_w[slots] * (more - taken) + capacity.device_w[slots] * (shape.devices_milli / WHOLE)
+    return found
+
+
 @dataclass
 class _Known:
     """Scores of one shape by slot: what placing one such pod there costs, and up to which change of the nodes they are right."""
@@ -192,14 +224,19 @@ class _Known:
 
 
 class LearntPrices:
-    """Scores by what a pod lessens the worth of its node (the port ``Scorer``). ``online``: learn from every shape at once."""
+    """Scores by what a pod lessens the worth of its node (the port ``Scorer``). ``online``: learn from every shape at once.
 
-    def __init__(self, prices: Prices | None = None, *, online: bool = False) -> None:
+    ``watt``: what a watt weighs while there is much room, in thousandths of a device.
+    """
+
+    def __init__(self, prices: Prices | None = None, *, online: bool = False, watt: float = WATT) -> None:
         self.mix = Mix()
         self.prices = prices or Prices.plain()
         self._online = online
+        self._watt_at_most = watt
         self._next_lesson = float(_FIRST_LESSON)
         self._known: OrderedDict[Shape, _Known] = OrderedDict()
+        self._watt = 0.0  #: what a watt costs at the present load
 
     def learn(self, shape: Shape) -> None:
         """Such a pod was asked for."""
@@ -235,6 +272,10 @@ class LearntPrices:
     # -- scores ---------------------------------------------------------------------------------------------------------------
 
     def _scores(self, capacity: Capacity, shape: Shape) -> Floats:
+        watt = self._watt_at_most * _need_to_save(capacity)
+        if watt != self._watt:
+            self._watt = watt
+            self._known.clear()
         known = self._known.get(shape)
         size = capacity.size
         if known is None or len(known.scores) < size or known.at < capacity.oldest:
@@ -270,7 +311,9 @@ class LearntPrices:
         idle = (cpu == capacity.cpu_all[slots]) & (free == capacity.count[slots] * WHOLE)
         # Work without accelerators keeps off nodes that have some, as long as there are others.
         strange = (capacity.count[slots] > 0) * (0.0 if shape.accelerators else 1.0)
-        found: Floats = lost + (after - before) + strange + _TIE * idle + _TINY * _mixed(slots)
+        found: Floats = (
+            lost + (after - before) + strange + self._watt * _watts(capacity, shape, slots) + _TIE * idle + _TINY * _mixed(slots)
+        )
         return np.round(found, 9)
 
     def _lack(self, cpu: Any, memory: Any, free: Any) -> Any:
