@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.domain.capacity import WHOLE, Capacity, Floats, Ints, Ranked, Shape
 from shared.domain.scoring import best_of
@@ -254,8 +255,7 @@ class LearntPrices:
         """The best ``limit`` of ``slots``."""
         scores = self._scores(capacity, shape)[slots]
         best = best_of(slots, scores, limit)
-        useless = np.array([self._useless_after(capacity, shape, int(slot)) for slot in slots[best]])
-        return Ranked(slots[best], scores[best], useless)
+        return Ranked(slots[best], scores[best], self._useless_more(capacity, shape, slots[best]))
 
     def devices(self, capacity: Capacity, shape: Shape, slot: int) -> tuple[int, ...] | None:
         """Of a share, the device whose room loses the least worth; among equals the fullest."""
@@ -263,11 +263,15 @@ class LearntPrices:
             return capacity.devices_for(slot, shape)
         if capacity.devices_for(slot, shape) is None:
             return None
-        free = capacity.device[slot, : int(capacity.count[slot])].astype(np.int64)
-        fitting = np.flatnonzero(free >= shape.share_milli)
+        order = self._order_of_devices(shape.share_milli)[capacity.device[slot, : int(capacity.count[slot])]]
+        return (int(np.argmin(order)),)
+
+    def _order_of_devices(self, share: int) -> Floats:
+        """By what is free of a device: how late it comes in question for a share; never, where it can't give it."""
         room = self.prices.room
-        loss = room[free[fitting]] - room[free[fitting] - shape.share_milli]
-        return (int(fitting[np.lexsort((free[fitting], np.round(loss, 6)))[0]]),)
+        order = np.full(WHOLE + 1, np.inf)
+        order[share:] = np.round(room[share:] - room[: WHOLE + 1 - share], 6) + np.arange(share, WHOLE + 1) * 1e-10
+        return order
 
     # -- scores ---------------------------------------------------------------------------------------------------------------
 
@@ -293,7 +297,7 @@ class LearntPrices:
 
     def _loss(self, capacity: Capacity, shape: Shape, slots: Ints) -> Floats:
         """What the nodes are worth less with one such pod more; of nodes without room, any number."""
-        room, whole = self.prices.room, self.prices.room[WHOLE]
+        whole = self.prices.room[WHOLE]
         cpu, memory = capacity.cpu[slots], capacity.memory[slots]
         free = capacity.free_milli[slots].astype(float)
         if not shape.accelerators:
@@ -301,11 +305,7 @@ class LearntPrices:
         elif shape.share_milli == WHOLE:
             lost = shape.accelerators * whole
         else:
-            device = capacity.device[slots].astype(np.int64)
-            left = device - shape.share_milli
-            losses = np.where(left >= 0, room[device] - room[np.maximum(left, 0)], np.inf)
-            lost = losses.min(axis=1)
-            lost[~np.isfinite(lost)] = 0.0
+            lost = self._least_loss(capacity.device[slots], shape.share_milli)
         before = self._lack(cpu, memory, free)
         after = self._lack(cpu - shape.cpu_milli, memory - shape.memory_mib, free - shape.devices_milli)
         idle = (cpu == capacity.cpu_all[slots]) & (free == capacity.count[slots] * WHOLE)
@@ -316,6 +316,17 @@ class LearntPrices:
         )
         return np.round(found, 9)
 
+    def _least_loss(self, devices: NDArray[np.int16], share: int) -> Floats:
+        """By node, what its best device loses by giving this share; 0 where none can give it."""
+        room = self.prices.room
+        loss = np.full(WHOLE + 1, np.inf)
+        loss[share:] = room[share:] - room[: WHOLE + 1 - share]
+        least = np.full(len(devices), np.inf)
+        for column in devices.T:  # far faster than the least of each short row
+            np.minimum(least, loss[column], out=least)
+        least[np.isinf(least)] = 0.0
+        return least
+
     def _lack(self, cpu: Any, memory: Any, free: Any) -> Any:
         """What free devices are worth less for want of cores and memory."""
         worth: Any = 0.0
@@ -324,21 +335,27 @@ class LearntPrices:
                 worth = worth + _LACK * np.maximum(0.0, free / WHOLE - there / each)
         return worth
 
-    def _useless_after(self, capacity: Capacity, shape: Shape, slot: int) -> float:
-        """Thousandths of devices that the pod makes useless to the mix: parts that no usual share fills, and devices without cores."""
-        free = capacity.device[slot, : int(capacity.count[slot])].astype(np.int64)
-        taken = self.devices(capacity, shape, slot) or ()
-        left = free.copy()
-        left[list(taken)] -= shape.share_milli
-        before = self._useless(free, int(capacity.cpu[slot]), int(capacity.memory[slot]))
-        after = self._useless(left, int(capacity.cpu[slot]) - shape.cpu_milli, int(capacity.memory[slot]) - shape.memory_mib)
-        return after - before
+    def _useless_more(self, capacity: Capacity, shape: Shape, slots: Ints) -> Floats:
+        """Thousandths of devices that one such pod makes useless to the mix on each node: parts that no usual share fills, and devices
+        without cores.
+        """
+        devices = capacity.device[slots]
+        hole = np.arange(WHOLE + 1) - self.prices.room / max(float(self.prices.room[WHOLE]), 1e-9) * WHOLE
+        holes = hole[devices].sum(axis=1)
+        then = holes
+        if shape.accelerators and shape.share_milli < WHOLE and len(slots):
+            chosen = np.argmin(self._order_of_devices(shape.share_milli)[devices], axis=1)
+            free = devices[np.arange(len(slots)), chosen].astype(np.int64)
+            then = holes - hole[free] + hole[np.maximum(free - shape.share_milli, 0)]
+        cpu, memory, whole = capacity.cpu[slots], capacity.memory[slots], capacity.free_milli[slots]
+        now = self._useless(whole, holes, cpu, memory)
+        after = self._useless(whole - shape.devices_milli, then, cpu - shape.cpu_milli, memory - shape.memory_mib)
+        return after - now
 
-    def _useless(self, free: Ints, cpu: int, memory: int) -> float:
-        whole = max(float(self.prices.room[WHOLE]), 1e-9)
-        holes = float((free - self.prices.room[free] / whole * WHOLE).sum())
-        usable = float(free.sum()) / WHOLE
+    def _useless(self, free: Any, holes: Floats, cpu: Any, memory: Any) -> Floats:
+        usable: Any = free / WHOLE
         for there, each in ((cpu, self.prices.cpu_milli), (memory, self.prices.memory_mib)):
             if each > 0:
-                usable = min(usable, there / each)
-        return holes + max(0.0, float(free.sum()) - usable * WHOLE)
+                usable = np.minimum(usable, there / each)
+        found: Floats = holes + np.maximum(0.0, free - usable * WHOLE)
+        return found
