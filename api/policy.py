@@ -48,6 +48,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     "stacks:delete": (_MEMBER, "Delete stacks."),
     "match:workload": (_MEMBER, "Match workloads, hold capacity for them, extend and end what is held."),
     "scaling:get": (_READER, "Look at a cluster's scale policy, and what it would do."),
+    "scaling:analyze": (_READER, "Ask what workloads would need. Nothing is done."),
     "scaling:change": (_MEMBER, "Give a cluster a scale policy, or take it away."),
     "placements:list": (_READER, "List what is held, and what is free."),
     "accelerators:list": (_READER, "List accelerators and flavors."),

@@ -15,6 +15,7 @@ from shared.openstack.cloud import OpenStackCloud
 from shared.openstack.retry import backoff_s
 from shared.services.accelerators import AcceleratorService, load_catalogue
 from shared.services.access import AccessService
+from shared.services.analysis import AnalysisService
 from shared.services.catalogs import Catalogs
 from shared.services.clusters import ClusterService
 from shared.services.converge import Converger
@@ -70,6 +71,7 @@ class Container:
     matching: MatchService
     placements: PlacementService
     scaling: ScalingService
+    analysis: AnalysisService
     access: AccessService
     health: HealthService
     metering: MeteringService
@@ -150,6 +152,7 @@ def build(
         settings=settings.placement,
         nudge=nudge,
     )
+    scaling = ScalingService(database, fleets, clusters, clock)
     return Container(
         settings=settings,
         clock=clock,
@@ -164,7 +167,8 @@ def build(
         fleets=fleets,
         matching=matching,
         placements=PlacementService(database, fleets, region=region, settings=settings.placement),
-        scaling=ScalingService(database, fleets, clusters, clock),
+        scaling=scaling,
+        analysis=AnalysisService(database, fleets, matching, scaling, clusters, accelerators, clock, region=region),
         access=AccessService(database, the_cloud, clusters),
         health=HealthService(
             database,

@@ -50,7 +50,7 @@ _OF_TYPES = ("driver", "images", "network_drivers", "node_groups", "keypair", "l
 
 def _keep_rules(path: str, body: dict[str, Any]) -> None:
     """Rules between fields that the operations' descriptions tell in words."""
-    if path.startswith(("/match", "/placements")) and not path.endswith("{placement_id}"):
+    if path.startswith(("/match", "/placements", "/scale-decisions")) and not path.endswith("{placement_id}"):
         for work in [body, *body.get("workloads", [])]:
             if "workloads" not in work:
                 work["cpu_cores"] = 2
