@@ -93,7 +93,7 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Jobs of a cluster: how many are unfinished, which kind comes first, and when the last one ended."""
+    """Jobs of a cluster: how many are unfinished, which kind comes first, and when the last one ended or its nodes last changed."""
 
     unfinished: int = 0
     kind: str | None = None
@@ -312,7 +312,8 @@ def _last_operation(facts: Facts, now: datetime) -> Reading:
         words = f"Magnum last showed it {when}; what is older than {OBSERVATION_AGE.total_seconds() / 3600:g} h does not count."
         age = (now - cluster.observed_at).total_seconds() if cluster.observed_at else None
         return Reading(source, Status.UNKNOWN, words, None, age)
-    known = (work.last_at, cluster.created_at, cluster.magnum_created_at, cluster.magnum_updated_at)
+    # Not Magnum's updated_at: every poll of a cluster's health moves it.
+    known = (work.last_at, cluster.created_at, cluster.magnum_created_at)
     last = max(at for at in known if at is not None)
     words = f"The last operation ended {last:%Y-%m-%dT%H:%M:%SZ}."
     return Reading(source, Status.IDLE, words, last.isoformat(), max(seen.total_seconds(), 0.0), used_at=min(last, now))
