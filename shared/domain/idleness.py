@@ -269,7 +269,10 @@ def _measured(
     if is_asleep(facts.cluster) and seen is not None and sample is None:
         return Reading(source, Status.IDLE, "It is hibernated and has no workers.", 0.0, seen.total_seconds())
     if source in facts.failures or sample is None:
-        return _unknown(facts, source, "Nothing measured it: see docs/cleanup.md on where measurements come from.")
+        words = (
+            f"Nothing measured it in the last {policy.max_age_minutes:g} minutes (docs/cleanup.md: where measurements come from)."
+        )
+        return _unknown(facts, source, words)
     age = (now - sample.at).total_seconds()
     limit = policy.max_age_minutes * 60.0
     if not sample.value >= 0.0:  # also what is no number
