@@ -13,7 +13,9 @@ from api.clusters import ClusterViews
 from api.credentials import CredentialViews
 from api.jobs import JobViews
 from api.kit import Kit, Slots
+from api.match import MatchViews
 from api.policy import Policy
+from api.scaling import ScalingViews
 from api.service import ServiceViews
 from api.spec import make_api
 from api.stacks import StackViews
@@ -55,6 +57,8 @@ def _add_views(app: Flask, kit: Any) -> None:
         AccessViews(kit),
         TemplateViews(kit),
         StackViews(kit),
+        MatchViews(kit),
+        ScalingViews(kit),
         JobViews(kit),
         CredentialViews(kit),
     ):

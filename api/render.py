@@ -15,6 +15,7 @@ from shared.domain.access import Grant
 from shared.domain.clusters import Cluster, NodeGroup
 from shared.domain.jobs import Job, JobEvent
 from shared.domain.stacks import Stack, StackResource
+from shared.domain.workloads import Placement
 from shared.services.templates import Choice
 
 _ZERO = timedelta(0)
@@ -114,7 +115,7 @@ def job_json(job: Job) -> dict[str, Any]:
         "cluster_name": job.cluster_name if job.cluster_id else None,
         "stack_id": str(job.stack_id) if job.stack_id else None,
         "stack_name": job.cluster_name if job.stack_id else None,
-        "params": {name: value for name, value in job.params.items() if name != "before"},
+        "params": {name: value for name, value in job.params.items() if name not in {"before", "decided"}},
         "attempts": job.attempts,
         "after": str(job.after_id) if job.after_id else None,
         "blocked_by": str(job.blocked_by) if job.blocked_by else None,
@@ -155,6 +156,36 @@ def group_json(group: NodeGroup) -> dict[str, Any]:
         "status_reason": group.status_reason,
         "is_default": group.is_default,
         "labels": group.labels,
+    }
+
+
+def placement_json(one: Placement) -> dict[str, Any]:
+    """A placement."""
+    return {
+        "id": str(one.id),
+        "request_id": str(one.request_id),
+        "cluster_id": str(one.cluster_id),
+        "node_group": one.node_group,
+        "node": one.node,
+        "workload": one.workload,
+        "workload_type": one.workload_type,
+        "replica": one.replica,
+        "cpu_cores": one.cpu_milli / 1000,
+        "memory_gb": round(one.memory_mib / 1024, 3),
+        "accelerators": one.accelerators * one.share_milli / 1000,
+        "accelerator": one.accelerator,
+        "devices": list(one.devices),
+        "isolation": one.isolation.value,
+        "priority": one.priority,
+        "movable": one.movable,
+        "watts": one.watts,
+        "cost_per_hour": one.cost_per_hour,
+        "job_id": str(one.job_id) if one.job_id else None,
+        "created_by": one.created_by,
+        "created_at": rfc3339(one.created_at),
+        "expires_at": rfc3339(one.expires_at),
+        "ended_at": rfc3339(one.ended_at),
+        "end_reason": one.end_reason,
     }
 
 

@@ -8,23 +8,29 @@ from shared.db import migrate
 from shared.db.engine import make_engine
 from shared.db.notify import Listener, Nudger
 from shared.db.uow import Database
-from shared.domain.jobs import Job
+from shared.domain.jobs import Job, JobKind
 from shared.domain.ports import Announcer, Clock, Cloud, Dispatcher
+from shared.domain.scoring import BestFit
 from shared.observability.broker import BrokerProbe
 from shared.openstack.cloud import OpenStackCloud
 from shared.openstack.retry import backoff_s
+from shared.services.accelerators import AcceleratorService, load_catalogue
 from shared.services.access import AccessService
 from shared.services.catalogs import Catalogs
 from shared.services.clusters import ClusterService
 from shared.services.converge import Converger
 from shared.services.credentials import Credentials, CredentialService, Vault
+from shared.services.fleets import Fleets
 from shared.services.health import HealthService
 from shared.services.hot import HotTemplates
 from shared.services.inventory import Inventory
 from shared.services.jobs import JobService
+from shared.services.matching import MatchService
 from shared.services.metering import MeteringService
+from shared.services.placements import PlacementService
 from shared.services.relay import Relay
 from shared.services.runner import Runner
+from shared.services.scaling import ScalingService
 from shared.services.stacks import StackService
 from shared.services.templates import ShippedTypes, TemplateService
 from shared.services.upkeep import Upkeep
@@ -59,6 +65,11 @@ class Container:
     catalogs: Catalogs
     stacks: StackService
     templates: TemplateService
+    accelerators: AcceleratorService
+    fleets: Fleets
+    matching: MatchService
+    placements: PlacementService
+    scaling: ScalingService
     access: AccessService
     health: HealthService
     metering: MeteringService
@@ -80,6 +91,7 @@ class Container:
             engine=self.settings.engine,
             owner=self.settings.instance,
             backoff_s=backoff_s,
+            decisions={JobKind.MATCH: self.matching.run},
         )
 
     def converger(self) -> Converger:
@@ -123,6 +135,20 @@ def build(
     )
     templates = TemplateService(database, catalogs, ShippedTypes(), region=region)
     clusters.give(stacks.prepare_network, templates.find_type)
+    accelerators = AcceleratorService(load_catalogue(settings.placement), catalogs, region=region)
+    fleets = Fleets(catalogs, accelerators, BestFit)
+    matching = MatchService(
+        database,
+        fleets,
+        catalogs,
+        templates,
+        accelerators,
+        clusters,
+        clock,
+        region=region,
+        settings=settings.placement,
+        nudge=nudge,
+    )
     return Container(
         settings=settings,
         clock=clock,
@@ -133,6 +159,11 @@ def build(
         catalogs=catalogs,
         stacks=stacks,
         templates=templates,
+        accelerators=accelerators,
+        fleets=fleets,
+        matching=matching,
+        placements=PlacementService(database, fleets, region=region, settings=settings.placement),
+        scaling=ScalingService(database, fleets, clusters, clock),
         access=AccessService(database, the_cloud, clusters),
         health=HealthService(
             database,

@@ -91,6 +91,20 @@ class NetworkSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class PlacementSettings:
+    """How workloads are matched with clusters."""
+
+    accelerators_file: str | None = None  #: in place of shared/data/accelerators.yaml
+    reserved_cpu_milli: int = 0  #: of each node, for its own services
+    reserved_memory_percent: float = 0.0
+    site_power_w: float | None = None  #: what all clusters of a region together may draw at their highest; None: no limit
+    project_power_w: float | None = None  #: what one project's clusters may, each project by itself
+    electricity_per_kwh: float = 0.12  #: in the price currency; weighs watts against money in a match
+    lease_s: float = 3600.0  #: of a placement whose request names none
+    lease_max_s: float = 30 * 86400.0
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything."""
 
@@ -103,6 +117,7 @@ class Settings:
     log_level: str = "INFO"
     log_format: str = "console"
     network: NetworkSettings = field(default_factory=NetworkSettings)
+    placement: PlacementSettings = field(default_factory=PlacementSettings)
     instance: str = ""  #: names this process in leases and logs
 
 
@@ -240,6 +255,16 @@ def load() -> Settings:
             prefix=env.int("NETWORK_PREFIX", 24, validate=validate.Range(min=16, max=28)),
             external=env.str("EXTERNAL_NETWORK", None),
         )
+        placement = PlacementSettings(
+            accelerators_file=env.str("ACCELERATORS_FILE", None),
+            reserved_cpu_milli=env.int("NODE_RESERVED_CPU_MILLI", 0, validate=validate.Range(min=0, max=64_000)),
+            reserved_memory_percent=env.float("NODE_RESERVED_MEMORY_PERCENT", 0.0, validate=validate.Range(min=0, max=90)),
+            site_power_w=env.float("SITE_POWER_BUDGET", None, validate=positive),
+            project_power_w=env.float("PROJECT_POWER_BUDGET", None, validate=positive),
+            electricity_per_kwh=env.float("ELECTRICITY_RATE", 0.12, validate=validate.Range(min=0)),
+            lease_s=env.float("PLACEMENT_LEASE", 3600.0, validate=positive),
+            lease_max_s=env.float("PLACEMENT_LEASE_MAX", 2_592_000.0, validate=positive),
+        )
         database_url = _noted(_database_url, env, problems)
         redis_url = _noted(_redis_url, env, problems)
         secret_key = env.str("KCLOUD_SECRET_KEY", None)
@@ -264,6 +289,7 @@ def load() -> Settings:
         log_level=log_level,
         log_format=log_format,
         network=network,
+        placement=placement,
         instance=f"{socket.gethostname()}:{os.getpid()}",
     )
 

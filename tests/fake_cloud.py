@@ -164,8 +164,8 @@ class FakeCloud:
         self.owners: dict[str, str] = {}  #: the project of each template that is not public
         self.flavors: list[Flavor] = [
             a_flavor("cpu.large"),
-            a_flavor("gpu.a100.large", vcpus=32, ram_mb=131072),
-            a_flavor("npu.intel.medium"),
+            a_flavor("gpu.a100.large", vcpus=32, ram_mb=131072, pci_passthrough__alias="a100:4"),
+            a_flavor("npu.intel.medium", accel__device_profile="npu-intel-x2"),
             a_flavor("cpu.medium", vcpus=8),
         ]
         self.keypairs = {KEYPAIR}

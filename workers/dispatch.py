@@ -5,7 +5,7 @@ from kombu.exceptions import KombuError
 from redis import RedisError
 
 from shared.domain.clusters import Scope
-from shared.domain.jobs import Job
+from shared.domain.jobs import DECISIONS, Job
 from shared.errors import Unavailable
 from shared.observability.broker import BrokerProbe
 from workers.app import JOBS, TICKS
@@ -25,7 +25,8 @@ class CeleryDispatcher:
     def send_job(self, job: Job) -> None:
         """The task's id is the job's, so Flower shows one row per job however often it is sent."""
         # Shown in Flower: names and ids, nothing else.
-        named = {"stack" if job.stack_id else "cluster": job.cluster_name}
+        what = "workload" if job.kind in DECISIONS else "stack" if job.stack_id else "cluster"
+        named = {what: job.cluster_name}
         self._send(f"jobs.{job.kind}", JOBS, [str(job.id)], named, task_id=str(job.id))
 
     def send_tick(self, scope: Scope) -> None:

@@ -3,9 +3,12 @@
 Each message expires after its period, so that a worker that was away does not find a pile of them.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from shared.settings import EngineSettings
+
+#: Seconds between two decisions of a scale policy.
+SCALE_EVERY_S: Final = 60.0
 
 
 def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
@@ -17,6 +20,10 @@ def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
         "sample-metrics": ("maintenance.sample_metrics", engine.metrics_interval_s),
         # Costs are exact from usage intervals whenever asked; the series is for graphs, a minute is fine enough.
         "roll-costs": ("maintenance.roll_costs", 60.0),
+        # A lease that has run out holds nothing from that moment on; the sweep only writes it down.
+        "sweep-placements": ("maintenance.sweep_placements", 30.0),
+        # Nodes take minutes to come: deciding more often than once a minute brings nothing.
+        "apply-scale-policies": ("maintenance.apply_scale_policies", SCALE_EVERY_S),
         # The service's own project must be known before its first job; cheap, and again after a database was replaced.
         "watch-own-project": ("maintenance.watch_own_project", 60.0),
         # Retention is counted in days.

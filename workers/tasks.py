@@ -18,6 +18,7 @@ from shared.observability.broker import BrokerProbe
 from shared.observability.logging import get_logger
 from workers.app import MAINTENANCE, TICKS, app, container
 from workers.dispatch import CeleryDispatcher
+from workers.schedule import SCALE_EVERY_S
 
 if TYPE_CHECKING:
     from shared.services.converge import Converger
@@ -121,6 +122,12 @@ def delete_stack(job_id: str, stack: str | None = None) -> None:  # noqa: ARG001
     _run_job(job_id)
 
 
+@app.task(name="jobs.match")
+def match(job_id: str, workload: str | None = None) -> None:  # noqa: ARG001 - shown in Flower
+    """Find the best place for a workload."""
+    _run_job(job_id)
+
+
 @app.task(name="ticks.converge", queue=TICKS, send_events=False)
 def converge(region: str, project_id: str) -> None:
     """Look at one scope, and move its jobs."""
@@ -147,6 +154,18 @@ def sample_metrics() -> None:
     """One sample per cluster."""
     made = container()
     made.metering.sample(every_s=made.settings.engine.metrics_interval_s)
+
+
+@app.task(name="maintenance.sweep_placements", queue=MAINTENANCE, send_events=False)
+def sweep_placements() -> None:
+    """End the placements whose lease ran out, and those of clusters that are no more."""
+    container().placements.sweep()
+
+
+@app.task(name="maintenance.apply_scale_policies", queue=MAINTENANCE, send_events=False)
+def apply_scale_policies() -> None:
+    """Do what scale policies that are switched on decide."""
+    container().scaling.apply(every_s=SCALE_EVERY_S)
 
 
 @app.task(name="maintenance.roll_costs", queue=MAINTENANCE, send_events=False)

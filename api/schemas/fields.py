@@ -6,12 +6,15 @@ Magnum silently takes ``"3"``, ``1.5`` and ``null`` for a node count, so nothing
 import difflib
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from datetime import datetime
+from typing import Any, Final, Self
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields
 
 from shared.errors import FieldError
 
+#: Times outside make arithmetic on them overflow, and mean a slip anyway.
+_YEARS: Final = range(2000, 2101)
 #: Marshmallow's own words for what it finds, as rules of ours.
 _BUILT_IN = {"Missing data for required field.": "required", "Field may not be null.": "not_null"}
 #: PostgreSQL refuses both in text: the zero byte, and half of a surrogate pair.
@@ -70,6 +73,100 @@ class Count(fields.Integer):
         if self._odd and value % 2 == 0:
             raise refuse("odd", f"Must be odd, so that the masters can form a majority; {value} was given.")
         return value
+
+
+class Amount(fields.Float):
+    """A finite number between two bounds, both included (``above``: the lower one is not); neither a boolean nor a string."""
+
+    def __init__(self, *, least: float, most: float, above: bool = False, unit: str = "", **kwargs: Any) -> None:
+        lower = "exclusiveMinimum" if above else "minimum"
+        metadata = {lower: least, "maximum": most} | kwargs.pop("metadata", {})
+        super().__init__(metadata=metadata, **kwargs)
+        self._least, self._most, self._above, self._unit = least, most, above, f" {unit}" if unit else ""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_kwargs: Any) -> float:
+        del attr, data
+        if type(value) not in {int, float}:
+            raise refuse("number", f"Must be a number, not {name_of(value)}.")
+        if not self._least <= value <= self._most or (self._above and value == self._least):
+            words = "more than" if self._above else "at least"
+            raise refuse("range", f"Must be {words} {self._least:g} and at most {self._most:g}{self._unit}.")
+        return float(value)
+
+
+class Moment(fields.DateTime):
+    """A time of RFC 3339, with its offset."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_kwargs: Any) -> datetime:
+        del attr, data
+        if type(value) is not str:
+            raise refuse("string", f"Must be a string, not {name_of(value)}.")
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            at = None
+        if at is None or at.tzinfo is None or len(value) < len("2026-01-01T00:00Z") or at.year not in _YEARS:
+            raise refuse("date_time", "Must be a time like 2026-01-31T12:00:00Z, with its offset, between the years 2000 and 2100.")
+        return at
+
+
+class Part(fields.Nested):
+    """An object of its own within a body."""
+
+    def __init__(self, schema: type["RequestSchema"], **kwargs: Any) -> None:
+        super().__init__(schema, **kwargs)
+        self._name = schema.__name__
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, partial: Any = None, **_kwargs: Any) -> Any:
+        del attr, data, partial
+        if type(value) is not dict:
+            raise refuse("object", f"Must be an object, not {name_of(value)}.")
+        schema = self.schema
+        if not isinstance(schema, RequestSchema):
+            msg = "A part is described by a RequestSchema."
+            raise TypeError(msg)
+        valid, findings = schema.examine(value, suspicious=False)
+        if findings:
+            raise ValidationError(_nested(findings))
+        return valid
+
+
+class Parts(fields.List[Any]):
+    """A list of such objects."""
+
+    def __init__(self, schema: type["RequestSchema"], *, most: int, least: int = 1, **kwargs: Any) -> None:
+        metadata = {"minItems": least, "maxItems": most} | kwargs.pop("metadata", {})
+        self._part = Part(schema)
+        super().__init__(self._part, metadata=metadata, **kwargs)
+        self._least, self._most = least, most
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **_kwargs: Any) -> list[Any]:
+        del attr, data
+        if type(value) is not list:
+            raise refuse("array", f"Must be an array of objects, not {name_of(value)}.")
+        if not self._least <= len(value) <= self._most:
+            raise refuse("length", f"Must have {self._least} to {self._most} entries; it has {len(value)}.")
+        valid, wrong = [], {}
+        for index, one in enumerate(value):
+            try:
+                valid.append(self.inner.deserialize(one))
+            except ValidationError as exc:
+                wrong[str(index)] = exc.messages
+        if wrong:
+            raise ValidationError(wrong)
+        return valid
+
+
+def _nested(findings: Sequence[FieldError]) -> dict[str, Any]:
+    """Messages by field, as marshmallow has them."""
+    found: dict[str, Any] = {}
+    for finding in findings:
+        level = found
+        *path, last = finding.field.split(".")
+        for step in path:
+            level = level.setdefault(step, {})
+        level.setdefault(last, []).append(Words(finding.rule, finding.detail))
+    return found
 
 
 class Text(fields.String):

@@ -142,10 +142,15 @@ class Parts:
         """The simulator's address."""
         return self._simulator_url
 
+    @property
+    def auth_url(self) -> str:
+        """Keystone's address."""
+        return self.plan.environment["OS_AUTH_URL"]
+
     def token(self, username: str = "admin", password: str | None = None, project: str = "kcloud") -> str:
         """A token of Keystone, the simulator's unless the settings name another."""
         auth = v3.Password(
-            self.plan.environment["OS_AUTH_URL"],
+            self.auth_url,
             username=username,
             password=password or self.plan.environment["OS_PASSWORD"],
             project_name=project,

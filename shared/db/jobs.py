@@ -22,7 +22,10 @@ _TURN = """NOT EXISTS (SELECT 1 FROM jobs b WHERE b.lane = j.lane AND b.seq < j.
     AND b.state IN ('queued', 'running', 'converging'))
     AND (j.after_id IS NULL OR NOT EXISTS (SELECT 1 FROM jobs a WHERE a.id = j.after_id
         AND a.state IN ('queued', 'running', 'converging')))"""
-_NAME = "coalesce((SELECT c.name FROM clusters c WHERE c.id = j.cluster_id), (SELECT s.name FROM stacks s WHERE s.id = j.stack_id))"
+_NAME = (
+    "coalesce((SELECT c.name FROM clusters c WHERE c.id = j.cluster_id), (SELECT s.name FROM stacks s WHERE s.id = j.stack_id),"
+    " j.params ->> 'name')"
+)
 
 
 class JobRepository:
@@ -307,6 +310,34 @@ class JobRepository:
                 "error": as_json(error) if error is not None else None,
             },
         )
+
+    def keep_params(self, job: Job, params: Mapping[str, Any]) -> Job:
+        """What a worker has decided about a job that it holds, so that another one goes on from there."""
+        return self._guarded(job, "params = CAST(:params AS jsonb)", {"params": as_json(params)})
+
+    def write_ended(self, job: Job, steps: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+        """A job that was done as soon as it was asked for, with its history."""
+        values = {
+            "id": job.id,
+            "project": job.project_id,
+            "region": job.region,
+            "kind": job.kind.value,
+            "state": job.state.value,
+            "params": as_json(job.params),
+            "by": job.requested_by,
+            "request": job.request_id,
+            "at": job.created_at,
+            "result": as_json(job.result) if job.result is not None else None,
+        }
+        self._connection.execute(
+            text(
+                "INSERT INTO jobs (id, project_id, region, kind, state, params, step, attempts, requested_by, request_id, created_at,"
+                " due_at, started_at, finished_at, result) VALUES (:id, :project, :region, :kind, :state, CAST(:params AS jsonb),"
+                " :state, 1, :by, :request, :at, :at, :at, clock_timestamp(), CAST(:result AS jsonb))"
+            ),
+            values,
+        )
+        self.record([(job.id, step, job.state.value, dict(detail)) for step, detail in steps])
 
     def _guarded(self, job: Job, changes: str, values: Mapping[str, Any], *, alive: bool = False) -> Job:
         still = " AND j.lease_expires_at > clock_timestamp()" if alive else ""

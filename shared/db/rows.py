@@ -23,8 +23,8 @@ JOB_EXTRAS = """,
   CASE WHEN j.state = 'queued' THEN coalesce((SELECT b.id FROM jobs b WHERE b.lane = j.lane AND b.seq < j.seq
      AND b.state IN ('queued', 'running', 'converging') ORDER BY b.seq LIMIT 1),
      (SELECT a.id FROM jobs a WHERE a.id = j.after_id AND a.state IN ('queued', 'running', 'converging'))) END AS blocked_by,
-  coalesce((SELECT c.name FROM clusters c WHERE c.id = j.cluster_id), (SELECT s.name FROM stacks s WHERE s.id = j.stack_id))
-     AS cluster_name"""
+  coalesce((SELECT c.name FROM clusters c WHERE c.id = j.cluster_id), (SELECT s.name FROM stacks s WHERE s.id = j.stack_id),
+     j.params ->> 'name') AS cluster_name"""
 
 
 def cluster_from(row: RowMapping, prefix: str = "") -> Cluster:

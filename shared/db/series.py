@@ -97,6 +97,18 @@ class SeriesRepository:
         ).one()
         return (float(row[0]), float(row[1]), int(row[2])) if row[2] >= 3 else None  # noqa: PLR2004
 
+    def expected_of_kind(self, region: str, kind: str) -> tuple[float, float, int] | None:
+        """The same over all templates."""
+        row = self._connection.execute(
+            text(
+                "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds), percentile_cont(0.9) WITHIN GROUP"
+                " (ORDER BY seconds), count(*) FROM (SELECT seconds FROM durations WHERE region = :region AND kind = :kind"
+                " ORDER BY id DESC LIMIT 200) AS recent"
+            ),
+            {"region": region, "kind": kind},
+        ).one()
+        return (float(row[0]), float(row[1]), int(row[2])) if row[2] >= 3 else None  # noqa: PLR2004
+
     def expected_any_s(self, region: str, kind: str) -> float | None:
         """Median seconds of the last 200 jobs of a kind over all templates; None where there were none."""
         value = self._connection.execute(

@@ -305,6 +305,19 @@ fleet_changes: Final = Table(
     Index("ix_fleet_changes_at", "at"),
 )
 
+scale_policies: Final = Table(
+    "scale_policies",
+    metadata,
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True),
+    _json("policy"),
+    Column("enabled", Boolean, nullable=False, server_default=text("false")),
+    Column("decision", JSONB(none_as_null=True)),
+    _at("decided_at"),
+    Column("updated_by", Text),
+    _at("updated_at", nullable=False, server_default=func.now()),
+    Index("ix_scale_policies_due", "decided_at", postgresql_where=text("enabled")),
+)
+
 shape_mixes: Final = Table(
     "shape_mixes",
     metadata,

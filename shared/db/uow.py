@@ -20,6 +20,8 @@ from shared.db.cluster_types import ClusterTypeRepository
 from shared.db.clusters import ClusterRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
+from shared.db.placements import PlacementRepository
+from shared.db.scaling import ScalePolicyRepository
 from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
 from shared.db.stacks import StackRepository
@@ -53,6 +55,8 @@ class UnitOfWork:
         self.activity = ActivityRepository(connection)
         self.cleanup = CleanupRepository(connection)
         self.webhooks = WebhookRepository(connection)
+        self.placements = PlacementRepository(connection)
+        self.scaling = ScalePolicyRepository(connection)
 
 
 class Database:

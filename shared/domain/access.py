@@ -45,6 +45,8 @@ LEAST: Final[dict[str, GrantRole]] = {
     "clusters:get": GrantRole.VIEWER,
     "clusters:metrics": GrantRole.VIEWER,
     "clusters:costs": GrantRole.VIEWER,
+    "scaling:get": GrantRole.VIEWER,
+    "scaling:change": GrantRole.OPERATOR,
     "node_groups:list": GrantRole.VIEWER,
     "jobs:get": GrantRole.VIEWER,
     "grants:list": GrantRole.VIEWER,

@@ -471,7 +471,14 @@ class ClusterService:
         findings = list(how.pop("findings", ()))
         ref = fields.get("cluster_template_id")
         template = catalog.template(ref) if ref else None
-        if ref and template is None:
+        body: dict[str, Any] | None = None
+        if ref and template is None and (kind := self._find_type(scope.project_id, ref)) is not None:
+            template = as_template(kind, catalog)
+            words = "; ".join(problems_of(kind, catalog))
+            if words:
+                findings.append(FieldError("cluster_template_id", "usable", f"Cluster type {ref!r}: {words}"))
+            body = kind.body(driver_of(kind, catalog))
+        elif ref and template is None:
             catalog = self._catalogs.after_miss(scope)
             template = catalog.template(ref)
         if ref and template is None:
@@ -481,11 +488,13 @@ class ClusterService:
             if template is None:  # a finding, which was raised before
                 msg = "There is no such template."
                 raise InvalidRequest(msg)
-            params = {
+            params: dict[str, Any] = {
                 "template_id": template.uuid,
                 "template_name": template.name,
                 "max_batch_size": fields.get("max_batch_size", 1),
             }
+            if body is not None and not template.uuid:  # a worker makes the type's Magnum template first
+                params["template"] = body
             return params | ({"node_group": fields["node_group"]} if fields.get("node_group") else {}), None
 
         return self._change(actor, cluster_ref, JobKind.UPGRADE, fill, findings=findings, **how)

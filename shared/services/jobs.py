@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.domain.clusters import Cluster, Phase
-from shared.domain.jobs import OF_STACKS, SIZING, Job, JobEvent, JobKind, JobState
+from shared.domain.jobs import DECISIONS, OF_STACKS, SIZING, Job, JobEvent, JobKind, JobState
 from shared.domain.ports import Actor, JobFilter, Page
 from shared.errors import Conflict, FieldError, InvalidRequest, NotFound
 from shared.services.clusters import ClusterService, as_marker
@@ -78,6 +78,8 @@ class JobService:
         job = self.get(actor, job_id)
         if job.kind in OF_STACKS:
             return self._cancel_stack(actor, job)
+        if job.kind in DECISIONS:
+            return self._cancel_decision(job)
         with self._database.begin() as uow:
             cluster = uow.clusters.by_id(job.of_cluster, lock=True)
             fresh = uow.jobs.get(job_id, actor.project_id)
@@ -96,6 +98,17 @@ class JobService:
             after = uow.jobs.get(job_id)
         self._nudge()
         return after or fresh
+
+    def _cancel_decision(self, job: Job) -> Job:
+        """A match or a plan: while it waits. Once a worker has it, it ends by itself within moments."""
+        if job.is_terminal and job.state is not JobState.CANCELLED:
+            _refuse(job)
+        with self._database.begin() as uow:
+            cancelled = uow.jobs.cancel_one(job.id, reason="CANCELLED_BY_CALLER")
+            after = uow.jobs.get(job.id) or job
+        if cancelled is None and after.state is not JobState.CANCELLED:
+            raise _too_late(after)
+        return after
 
     def _cancel_stack(self, actor: Actor, job: Job) -> Job:
         """A stack's job: at once while it waits. A create that Heat works on is undone by a delete of the stack."""

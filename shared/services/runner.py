@@ -25,7 +25,7 @@ from shared.domain.jobs import Job, JobError, JobKind, JobState
 from shared.domain.lifecycle import baseline_of
 from shared.domain.ports import Announcer, Clock, Cloud, CloudGateway
 from shared.domain.reasons import classify
-from shared.errors import CloudBeingWritten, CloudError, CloudRejected, CloudThrottled, CloudTimeout, LeaseLost
+from shared.errors import CloudBeingWritten, CloudError, CloudRejected, CloudThrottled, CloudTimeout, LeaseLost, Unavailable
 from shared.observability.logging import get_logger
 from shared.services.hot import HotTemplates
 from shared.services.sizing import Call, after_end, next_call
@@ -62,6 +62,7 @@ class Runner:
         owner: str,
         backoff_s: Callable[[int], float],
         templates: HotTemplates | None = None,
+        decisions: Mapping[JobKind, Callable[[Job], Job]] | None = None,
     ) -> None:
         self._database = database
         self._cloud = cloud
@@ -70,6 +71,7 @@ class Runner:
         self._engine = engine
         self._owner = owner
         self._backoff_s = backoff_s
+        self._decisions = dict(decisions or {})
         self._stacks = StackRunner(database, cloud, templates or HotTemplates(), clock, engine=engine, backoff_s=backoff_s)
 
     def run(self, job_id: UUID) -> Job | None:
@@ -82,7 +84,10 @@ class Runner:
             stack = uow.stacks.by_id(job.stack_id) if job.stack_id else None
             uow.scopes.ensure(Scope(job.region, job.project_id))
         after = None
-        if cluster is not None:
+        if job.kind in self._decisions:
+            log.info("job.claimed", job_id=str(job.id), kind=job.kind.value, attempt=job.attempts)
+            after = self._decided(job)
+        elif cluster is not None:
             log.info("job.claimed", job_id=str(job.id), kind=job.kind.value, cluster=cluster.name, attempt=job.attempts)
             after = self._guarded(job, lambda: self._step(job, cluster), lambda exc: self._after_error(job, cluster, exc))
         elif stack is not None:  # the table's check sees to it that a job has one of the two
@@ -90,6 +95,26 @@ class Runner:
             after = self._guarded(job, lambda: self._stacks.step(job, stack), lambda exc: self._stacks.after_error(job, stack, exc))
         if after is not None and after.is_terminal:
             self._announcer.finished(after)
+        return after
+
+    def _decided(self, job: Job) -> Job | None:
+        """A job that needs no cluster of its own. What does not answer now may do so later."""
+        try:
+            try:
+                return self._decisions[job.kind](job)
+            except Unavailable as exc:
+                error = JobError(exc.reason, exc.detail, exc.hint).as_dict()
+            except CloudError as exc:
+                error = _error_of(exc, job.kind).as_dict()
+            with self._database.begin() as uow:
+                if self._is_used_up(job):
+                    after = uow.jobs.finish(job, JobState.FAILED, error=error)
+                else:
+                    after = uow.jobs.release_queued(job, after_s=self._backoff_s(job.attempts), step="retry", forget_intent=True)
+                uow.jobs.record([(job.id, after.step, after.state.value, error)])
+        except LeaseLost:
+            log.warning("job.lease_lost", job_id=str(job.id))
+            return None
         return after
 
     def _guarded(self, job: Job, step: Callable[[], Job], after_error: Callable[[CloudError], Job]) -> Job | None:
@@ -250,6 +275,10 @@ class Runner:
         return after
 
     def _upgrade(self, job: Job, cluster: Cluster, gateway: CloudGateway, observed: ObservedCluster) -> Job:
+        if not job.params["template_id"]:
+            made = {"template_id": ensure(gateway, job.params["template"]), "template_name": job.params["template"]["name"]}
+            with self._database.begin() as uow:
+                job = uow.jobs.keep_params(job, {**job.params, **made})
         job = self._intend(job, baseline_of(observed))
         gateway.upgrade(
             observed.uuid,

@@ -33,13 +33,15 @@ def world(_wired: tuple[Container, FakeCloud, Flask, Tokens]) -> World:
     with container.database.engine.begin() as connection:
         connection.execute(
             text(
-                "TRUNCATE clusters, jobs, job_events, idempotency_keys, usage_intervals, scopes, credentials, stacks, address_ranges, cluster_types CASCADE"
+                "TRUNCATE clusters, jobs, job_events, idempotency_keys, usage_intervals, scopes, credentials, stacks, address_ranges,"
+                " cluster_types, placements, fleet_changes, shape_mixes, durations CASCADE"
             )
         )
         connection.execute(text("TRUNCATE audit_events"))
     cloud.reset()
     cloud.lag_s = cloud.writing_s = 0.0
     container.catalogs.forget()
+    container.fleets.forget()
     return World(container, cloud, app, tokens)
 
 

@@ -212,6 +212,17 @@ def test_a_sleeping_cluster_can_be_deleted(world: World, member: Caller, cluster
 # -- version ---------------------------------------------------------------------------------------------------------------
 
 
+def test_an_upgrade_to_a_type_makes_its_template_first(world: World, member: Caller, cluster: dict[str, Any]) -> None:
+    content = {"image": "ubuntu-24.04-kube-v1.33.1", "flavor": "gpu.a100.large", "master_flavor": "cpu.large"}
+    assert member("POST", "/templates", {"name": "next", **content, "labels": {"kube_tag": "v1.33.1"}}).status_code == 201
+    answer = member("POST", f"/clusters/{cluster['id']}/upgrade", {"cluster_template_id": "next"})
+    job = world.complete(answer.get_json()["job_id"], PROJECT)
+    assert job["state"] == "succeeded", job
+    shown = member("GET", f"/clusters/{cluster['id']}").get_json()
+    assert shown["cluster_template_name"].startswith("next-")
+    assert shown["cluster_template_id"] == job["params"]["template_id"] != ""
+
+
 def test_an_upgrade_ends_with_the_other_template(world: World, member: Caller, cluster: dict[str, Any]) -> None:
     newer = a_template(uuid=str(uuid4()), name="gpu-intensive-2", labels={"kube_tag": "v1.33.1"})
     world.cloud.templates.append(newer)

@@ -44,6 +44,11 @@ _BODIES: dict[str, Any] = {
     "POST /stacks": {"name": "net-b", "template": "network"},
     "POST /stacks/preview": {"name": "net-b", "template": "network"},
     "PUT /stacks/{stack_id}": {"parameters": {"dns": ["9.9.9.9"]}},
+    "PUT /clusters/{cluster_id}/scale-policy": {"enabled": False},
+    "POST /match/workload": {"cpu_cores": 1},
+    "POST /match/workloads": {"workloads": [{"cpu_cores": 1}]},
+    "POST /placements": {"cpu_cores": 1},
+    "PUT /placements/{placement_id}": {"lease_seconds": 60},
     "PUT /credentials": _CREDENTIAL,
 }
 
@@ -69,6 +74,7 @@ def _send(caller: Caller, operation: str, made: Mapping[str, str]) -> TestRespon
         job_id=made["job_id"],
         stack_id=made["stack_id"],
         template_id="mine",
+        placement_id=_UUID,
         node_group="default-worker",
         slug="conflict",
     )

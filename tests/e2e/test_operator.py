@@ -18,6 +18,9 @@ import pytest
 import requests
 import yaml
 from cryptography import x509
+from keystoneauth1.adapter import Adapter
+from keystoneauth1.identity import v3
+from keystoneauth1.session import Session
 
 from deployment.local.parts import Parts
 
@@ -57,6 +60,21 @@ class Site:
         msg = f"the job does not end: {job}, {history}"
         raise AssertionError(msg)
 
+    def magnum(self, who: str) -> Adapter:
+        """Magnum itself, as one of the accounts."""
+        user, password, project = self.accounts[who]
+        plugin = v3.Password(
+            self.parts.auth_url,
+            username=user,
+            password=password,
+            project_name=project,
+            user_domain_name="Default",
+            project_domain_name="Default",
+        )
+        return Adapter(
+            Session(plugin), service_type="container-infrastructure-management", region_name="RegionOne", raise_exc=False
+        )
+
     def cluster(self, name: str, **fields: Any) -> dict[str, Any]:
         """A cluster that is ready, of the type for GPUs, in a network of its own."""
         body = {
@@ -68,6 +86,7 @@ class Site:
             "merge_labels": True,
             **fields,
         }
+        body = {key: value for key, value in body.items() if value is not None}
         answer = self.ask("operator", "POST", "/clusters", body)
         assert answer.status_code == 202, answer.text
         made: dict[str, Any] = answer.json()
@@ -197,6 +216,80 @@ def test_a_hybrid_cluster_gets_its_groups(site: Site) -> None:
     _removed(site, cluster)
 
 
+def test_a_cluster_sleeps_wakes_and_is_brought_to_another_template(site: Site) -> None:
+    cluster = site.cluster("sleeper")
+    path = f"/clusters/{cluster['id']}"
+    job = site.done("operator", "POST", f"{path}/hibernate")
+    assert job["state"] == "succeeded", job
+    asleep = site.ask("viewer", "GET", path).json()
+    assert asleep["phase"] == "Hibernated"
+    job = site.done("operator", "POST", f"{path}/wake")
+    assert job["state"] == "succeeded", job
+    awake = site.ask("viewer", "GET", path).json()
+    assert (awake["phase"], awake["observed_node_count"]) == ("Ready", 2)
+    name = f"next-{uuid4().hex[:6]}"
+    old = site.ask("viewer", "GET", "/templates/gpu-intensive-template").json()
+    wanted = {key: old[key] for key in ("image", "flavor", "master_flavor", "network_driver", "external_network") if old.get(key)}
+    answer = site.ask("operator", "POST", "/templates", {"name": name, **wanted, "labels": QUICK})
+    assert answer.status_code == 201, answer.text
+    job = site.done("operator", "POST", f"{path}/upgrade", {"cluster_template_id": name})
+    assert job["state"] == "succeeded", job
+    assert site.ask("viewer", "GET", path).json()["cluster_template_name"].startswith(name)
+    _removed(site, cluster)
+    assert site.ask("operator", "DELETE", f"/templates/{name}").status_code in {200, 204}
+
+
+def test_a_cluster_made_elsewhere_is_noticed_and_taken_over(site: Site) -> None:
+    magnum = site.magnum("operator")
+    template = site.ask("viewer", "GET", f"/clusters/{site.cluster('model')['id']}").json()
+    body = {
+        "name": f"by-hand-{uuid4().hex[:6]}",
+        "cluster_template_id": template["cluster_template_id"],
+        "node_count": 1,
+        "master_count": 1,
+        "keypair": template["keypair"],
+        "labels": QUICK,
+        "merge_labels": True,
+    }
+    made = magnum.post("/clusters", json=body)
+    assert made.status_code == 202, made.text
+    uuid = made.json()["uuid"]
+    until = time.monotonic() + WAIT_S
+    while magnum.get(f"/clusters/{uuid}").json().get("status") != "CREATE_COMPLETE" and time.monotonic() < until:
+        time.sleep(0.3)
+    answer = site.ask("operator", "POST", "/clusters/import", {"magnum_uuid": uuid})
+    assert answer.status_code in {200, 201}, answer.text
+    taken = answer.json()
+    assert (taken["managed"], taken["magnum_uuid"], taken["phase"]) == (True, uuid, "Ready")
+    job = site.done("operator", "PUT", f"/clusters/{taken['id']}/scale", {"node_count": 2})
+    assert job["state"] == "succeeded", job
+    _removed(site, taken)
+    _removed(site, template)
+
+
+def test_a_workload_finds_its_cluster_and_keeps_its_place(site: Site) -> None:
+    cluster = site.cluster("match", node_count=1, network=None)
+    work = {
+        "type": "ml_training",
+        "cpu_cores": 4,
+        "memory_gb": 8,
+        "accelerator": {"count": 1},
+        "preferred_clusters": [cluster["name"]],
+    }
+    flavors = {one["flavor"]: one for one in site.ask("viewer", "GET", "/flavors").json()}
+    assert flavors["gpu.a100.large"]["accelerator"] == "nvidia-a100"
+    job = site.done("operator", "POST", "/placements", work)
+    assert job["state"] == "succeeded", job
+    result = job["result"]
+    assert (result["action"], result["cluster"]["id"]) == ("use_existing", cluster["id"])
+    held = site.ask("viewer", "GET", f"/placements?cluster_id={cluster['id']}&active=true").json()
+    assert [one["id"] for one in held] == [one["id"] for one in result["placements"]]
+    assert site.ask("viewer", "DELETE", f"/placements/{held[0]['id']}").status_code == 403
+    assert site.ask("outsider", "DELETE", f"/placements/{held[0]['id']}").status_code == 404
+    assert site.ask("operator", "DELETE", f"/placements/{held[0]['id']}").json()["end_reason"] == "RELEASED"
+    _removed(site, cluster)
+
+
 def test_a_viewer_writes_nothing_and_an_outsider_sees_nothing(site: Site) -> None:
     body = {"name": f"seen-{uuid4().hex[:6]}", "cluster_template_id": "cpu-only-template", "labels": QUICK, "merge_labels": True}
     made = site.ask("operator", "POST", "/clusters", body).json()
@@ -222,6 +315,8 @@ def _removed(site: Site, cluster: dict[str, Any]) -> None:
     assert site.done("operator", "DELETE", f"/clusters/{cluster['id']}")["state"] == "succeeded"
     assert site.ask("operator", "GET", f"/clusters/{cluster['id']}").status_code == 404
     stack = cluster["network_stack_id"]
+    if stack is None:
+        return
     jobs = site.ask("operator", "GET", f"/jobs?stack_id={stack}&kind=delete_stack").json()
     job = site.ended("operator", jobs[0]["id"])
     assert job["state"] == "succeeded", job

@@ -1,0 +1,254 @@
+"""Placements, what has changed in a fleet, and the learnt mix of shapes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Connection, RowMapping, text
+
+from shared.db.rows import as_json
+from shared.domain.clusters import Scope
+from shared.domain.workloads import Isolation, Placement
+
+_NAMES = tuple(f.name for f in fields(Placement))
+_COLUMNS = ", ".join(f"p.{name}" for name in _NAMES)
+_INSERTED = tuple(name for name in _NAMES if name not in {"created_at", "expires_at", "ended_at", "end_reason"})
+_TYPES = {
+    "id": "uuid",
+    "request_id": "uuid",
+    "cluster_id": "uuid",
+    "job_id": "uuid",
+    "node": "int",
+    "replica": "int",
+    "cpu_milli": "int",
+    "memory_mib": "int",
+    "accelerators": "int",
+    "share_milli": "int",
+    "priority": "int",
+    "devices": "jsonb",
+    "models": "jsonb",
+    "labels": "jsonb",
+    "movable": "bool",
+    "watts": "float8",
+    "cost_per_hour": "float8",
+}
+_RECORD = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _INSERTED)
+#: What the fleet needs of a cluster; ``groups`` are those besides the default one.
+_CLUSTERS = """SELECT c.id, c.name, c.phase, c.live, c.managed, c.flavor, c.master_flavor, c.template_id, c.template_name,
+  c.node_count, c.observed_node_count, coalesce(c.observed_master_count, c.master_count) AS masters, c.labels, c.health_status,
+  c.hibernated_sizes, c.status, c.created_at,
+  coalesce((SELECT jsonb_agg(jsonb_build_object('name', g.name, 'flavor', g.flavor, 'node_count', g.node_count,
+    'least', g.least, 'most', g.most) ORDER BY g.name) FROM node_groups g WHERE g.cluster_id = c.id), '[]'::jsonb) AS groups
+  FROM clusters c WHERE c.region = :region AND c.project_id = :project"""
+
+
+#: Transactions may have begun, and so have their now(), before those that committed earlier.
+_SLACK = timedelta(minutes=10)
+
+
+class Horizon(NamedTuple):
+    """Up to where changes were read: the oldest transaction that was still open then, and the moment."""
+
+    xid: int
+    at: datetime
+
+
+def placement_from(row: RowMapping) -> Placement:
+    """A placement out of its row."""
+    values = {name: row[name] for name in _NAMES}
+    values["devices"] = tuple(values["devices"])
+    values["models"] = None if values["models"] is None else tuple(values["models"])
+    values["isolation"] = Isolation(values["isolation"])
+    return Placement(**values)
+
+
+class PlacementRepository:
+    """The tables placements, fleet_changes and shape_mixes, and what a fleet needs of clusters."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    # -- the fleet ------------------------------------------------------------------------------------------------------
+
+    def hold_scope(self, scope: Scope) -> None:
+        """Until the transaction ends, nobody else places anything in this project and region."""
+        self._connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended(:scope, 7))"), {"scope": f"{scope.region}/{scope.project_id}"}
+        )
+
+    def horizon(self) -> Horizon:
+        """Where to go on reading changes from, later. Ask before reading the state itself."""
+        row = self._connection.execute(text("SELECT txid_snapshot_xmin(txid_current_snapshot()), now()")).one()
+        return Horizon(row[0], row[1])
+
+    def changed_since(self, scope: Scope, horizon: Horizon) -> list[UUID]:
+        """Clusters of which something changed in a transaction that had not ended at ``horizon``; some may be told twice."""
+        rows = self._connection.execute(
+            text("SELECT DISTINCT cluster_id FROM fleet_changes WHERE region = :region AND project_id = :project AND xid >= :xid"),
+            {"region": scope.region, "project": scope.project_id, "xid": horizon.xid},
+        )
+        return [row[0] for row in rows]
+
+    def clusters(self, scope: Scope, ids: Sequence[UUID] | None = None) -> list[RowMapping]:
+        """Clusters as the fleet sees them, in the order of their making: those of ``ids``, else all live ones."""
+        condition = " AND c.live ORDER BY c.seq" if ids is None else " AND c.id = ANY(CAST(:ids AS uuid[])) ORDER BY c.seq"
+        values: dict[str, Any] = {"region": scope.region, "project": scope.project_id, "ids": list(ids or ())}
+        return list(self._connection.execute(text(_CLUSTERS + condition), values).mappings())
+
+    def nodes_elsewhere(self, scope: Scope) -> list[tuple[str, str, int]]:
+        """Project, flavor and number of the nodes of all other projects of the region: those that are wanted or still there."""
+        rows = self._connection.execute(
+            text(
+                "WITH c AS (SELECT * FROM clusters WHERE region = :region AND project_id <> :project AND live),"
+                " g AS (SELECT g.cluster_id, g.flavor, g.node_count FROM node_groups g JOIN c ON c.id = g.cluster_id"
+                " WHERE c.phase <> 'Hibernated'),"
+                " s AS (SELECT cluster_id, sum(node_count) AS nodes FROM g GROUP BY cluster_id)"
+                " SELECT project_id, coalesce(flavor, ''), sum(nodes)::int FROM ("
+                "  SELECT c.project_id, c.flavor, CASE WHEN c.phase = 'Hibernated' THEN coalesce(c.observed_node_count, 0) ELSE"
+                "   greatest(0, greatest(c.node_count, coalesce(c.observed_node_count, 0)) - coalesce(s.nodes, 0)) END AS nodes"
+                "   FROM c LEFT JOIN s ON s.cluster_id = c.id"
+                "  UNION ALL SELECT c.project_id, c.master_flavor, coalesce(c.observed_master_count, c.master_count) FROM c"
+                "  UNION ALL SELECT c.project_id, g.flavor, g.node_count FROM g JOIN c ON c.id = g.cluster_id) AS n"
+                " WHERE nodes > 0 GROUP BY project_id, flavor"
+            ),
+            {"region": scope.region, "project": scope.project_id},
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    def forget_changes(self, *, older_than_s: float) -> int:
+        """Drop changes that every reader has seen, or has to read everything anew for."""
+        return self._connection.execute(
+            text("DELETE FROM fleet_changes WHERE at < now() - make_interval(secs => :age)"), {"age": older_than_s}
+        ).rowcount
+
+    # -- placements -----------------------------------------------------------------------------------------------------
+
+    def active(self, scope: Scope, clusters: Sequence[UUID] | None = None) -> list[Placement]:
+        """What is held now, oldest first: on ``clusters``, else everywhere."""
+        condition = "" if clusters is None else " AND p.cluster_id = ANY(CAST(:ids AS uuid[]))"
+        rows = self._connection.execute(
+            text(
+                f"SELECT {_COLUMNS} FROM placements p WHERE p.region = :region AND p.project_id = :project AND p.ended_at IS NULL"
+                f" AND (p.expires_at IS NULL OR p.expires_at > now()){condition} ORDER BY p.seq"
+            ),
+            {"region": scope.region, "project": scope.project_id, "ids": list(clusters or ())},
+        ).mappings()
+        return [placement_from(row) for row in rows]
+
+    def expired_since(self, scope: Scope, since: Horizon) -> list[UUID]:
+        """Placements whose lease has run out since then, and which nobody has ended yet."""
+        rows = self._connection.execute(
+            text(
+                "SELECT id FROM placements WHERE region = :region AND project_id = :project AND ended_at IS NULL"
+                " AND expires_at <= now() AND expires_at > :since"
+            ),
+            {"region": scope.region, "project": scope.project_id, "since": since.at - _SLACK},
+        )
+        return [row[0] for row in rows]
+
+    def add(self, placements: Sequence[Placement], *, lease_s: float | None) -> None:
+        """Hold. ``lease_s``: seconds from now until they are free again by themselves; None: until ended."""
+        rows = [{name: getattr(one, name) for name in _INSERTED} for one in placements]
+        self._connection.execute(
+            text(
+                f"INSERT INTO placements ({', '.join(_INSERTED)}, expires_at) SELECT {', '.join('x.' + n for n in _INSERTED)},"
+                " now() + make_interval(secs => CAST(:lease AS float8))"
+                f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS x({_RECORD})"
+            ),
+            {"rows": as_json(rows), "lease": lease_s},
+        )
+
+    def get(self, project_id: str, placement_id: UUID, *, lock: bool = False) -> Placement | None:
+        """One of the project's, ended ones too."""
+        row = (
+            self._connection.execute(
+                text(
+                    f"SELECT {_COLUMNS} FROM placements p WHERE p.id = :id AND p.project_id = :project"
+                    + (" FOR UPDATE" if lock else "")
+                ),
+                {"id": placement_id, "project": project_id},
+            )
+            .mappings()
+            .first()
+        )
+        return placement_from(row) if row else None
+
+    def select(
+        self, project_id: str, *, cluster_id: UUID | None, active: bool | None, limit: int, after: UUID | None
+    ) -> list[Placement]:
+        """The project's, newest first, after ``after``."""
+        rows = self._connection.execute(
+            text(
+                f"SELECT {_COLUMNS} FROM placements p WHERE p.project_id = :project"
+                " AND (CAST(:cluster AS uuid) IS NULL OR p.cluster_id = :cluster)"
+                " AND (CAST(:active AS bool) IS NULL OR (p.ended_at IS NULL AND (p.expires_at IS NULL OR p.expires_at > now())) = :active)"
+                " AND (CAST(:after AS uuid) IS NULL OR p.seq < (SELECT seq FROM placements WHERE id = :after))"
+                " ORDER BY p.seq DESC LIMIT :limit"
+            ),
+            {"project": project_id, "cluster": cluster_id, "active": active, "after": after, "limit": limit},
+        ).mappings()
+        return [placement_from(row) for row in rows]
+
+    def extend(self, project_id: str, placement_id: UUID, *, lease_s: float | None) -> Placement | None:
+        """A new lease, from now on; None where it is not held any more."""
+        row = (
+            self._connection.execute(
+                text(
+                    "UPDATE placements p SET expires_at = now() + make_interval(secs => CAST(:lease AS float8))"
+                    " WHERE p.id = :id AND p.project_id = :project AND p.ended_at IS NULL"
+                    f" AND (p.expires_at IS NULL OR p.expires_at > now()) RETURNING {_COLUMNS}"
+                ),
+                {"id": placement_id, "project": project_id, "lease": lease_s},
+            )
+            .mappings()
+            .first()
+        )
+        return placement_from(row) if row else None
+
+    def end(self, ids: Sequence[UUID], *, reason: str) -> int:
+        """Free these; how many were held."""
+        return self._connection.execute(
+            text(
+                "UPDATE placements SET ended_at = least(now(), coalesce(expires_at, now())), end_reason = :reason"
+                " WHERE id = ANY(CAST(:ids AS uuid[])) AND ended_at IS NULL"
+            ),
+            {"ids": list(ids), "reason": reason},
+        ).rowcount
+
+    def sweep(self) -> int:
+        """End what has expired, and what lies on clusters that are no more; how many."""
+        expired = self._connection.execute(
+            text(
+                "UPDATE placements SET ended_at = greatest(created_at, expires_at), end_reason = 'EXPIRED'"
+                " WHERE ended_at IS NULL AND expires_at <= now()"
+            )
+        ).rowcount
+        orphans = self._connection.execute(
+            text(
+                "UPDATE placements p SET ended_at = now(), end_reason = 'CLUSTER_GONE' FROM clusters c"
+                " WHERE p.ended_at IS NULL AND c.id = p.cluster_id AND NOT c.live"
+            )
+        ).rowcount
+        return expired + orphans
+
+    # -- the mix of shapes ----------------------------------------------------------------------------------------------
+
+    def mix(self, scope: Scope) -> dict[str, Any] | None:
+        """What was learnt of the shapes that are asked for; None where nothing was."""
+        row = self._connection.execute(
+            text("SELECT mix FROM shape_mixes WHERE region = :region AND project_id = :project"),
+            {"region": scope.region, "project": scope.project_id},
+        ).first()
+        return row[0] if row else None
+
+    def keep_mix(self, scope: Scope, mix: Mapping[str, Any]) -> None:
+        """Remember it."""
+        self._connection.execute(
+            text(
+                "INSERT INTO shape_mixes (region, project_id, mix) VALUES (:region, :project, CAST(:mix AS jsonb))"
+                " ON CONFLICT (project_id, region) DO UPDATE SET mix = excluded.mix, updated_at = now()"
+            ),
+            {"region": scope.region, "project": scope.project_id, "mix": as_json(dict(mix))},
+        )
