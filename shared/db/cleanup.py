@@ -28,6 +28,12 @@ class CleanupRepository:
         )
         return bool(found.scalar_one())
 
+    def await_turn(self, project_id: str) -> None:
+        """The same, after the sweep that is under way."""
+        self._connection.execute(
+            text("SELECT pg_advisory_xact_lock(hashtextextended('cleanup:' || :project, 0))"), {"project": project_id}
+        )
+
     def projects(self, region: str) -> list[str]:
         """Projects that have clusters of ours, the longest unswept first."""
         rows = self._connection.execute(

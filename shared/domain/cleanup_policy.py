@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, time, timedelta
 from enum import StrEnum
 from typing import Any, Final
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from shared.errors import FieldError
 
@@ -35,12 +35,12 @@ class Window:
 
     start: str = "08:00"
     end: str = "18:00"
-    timezone: str = "UTC"
+    time_zone: str = "UTC"
     days: tuple[str, ...] = DAYS
 
     def holds(self, now: datetime) -> bool:
         """Whether ``now`` lies in it. Hours after midnight belong to the day on which the window began."""
-        local = now.astimezone(ZoneInfo(self.timezone))
+        local = now.astimezone(ZoneInfo(self.time_zone))
         start, end = time.fromisoformat(self.start), time.fromisoformat(self.end)
         clock = local.time()
         if start < end:
@@ -138,6 +138,24 @@ def tightened(policy: CleanupPolicy, floor: Mapping[str, Any]) -> CleanupPolicy:
 def windows_of(policy: CleanupPolicy, floor: Mapping[str, Any]) -> tuple[Window, ...]:
     """The windows that must all be open."""
     return (policy.window, window_from(floor["window"])) if "window" in floor else (policy.window,)
+
+
+def wrong_with(content: Mapping[str, Any]) -> list[FieldError]:
+    """What well-formed fields of a policy or a floor say that makes no sense."""
+    found = []
+    window = content.get("window") or {}
+    zone = window.get("time_zone", "UTC")
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        words = f"There is no time zone {zone!r}; they are named like Asia/Seoul."
+        found.append(FieldError("window.time_zone", "exists", words))
+    usual = Window()
+    if window.get("start", usual.start) == window.get("end", usual.end):
+        found.append(
+            FieldError("window.end", "range", "Must differ from window.start; 00:00 to 23:59 is the whole day but a minute.")
+        )
+    return found
 
 
 def looser(content: Mapping[str, Any], floor: Mapping[str, Any]) -> list[FieldError]:

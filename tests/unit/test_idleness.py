@@ -398,7 +398,7 @@ def test_what_this_service_knows_itself_is_always_required(sources: tuple[Source
     ],
 )
 def test_windows(hour: str, zone: str, days: tuple[str, ...] | None, inside: bool) -> None:
-    window = Window(timezone=zone) if days is None else Window(timezone=zone, days=days)
+    window = Window(time_zone=zone) if days is None else Window(time_zone=zone, days=days)
     assert window.holds(datetime.fromisoformat(hour)) is inside
 
 
