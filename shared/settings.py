@@ -193,9 +193,10 @@ def _is_pool(words: str) -> None:
         raise ValidationError(msg)
 
 
-def _is_network(words: str) -> None:
+def _are_networks(words: str) -> None:
     try:
-        ip_network(words)
+        for one in words.split(","):
+            ip_network(one.strip() or "10.0.0.0/8")
     except ValueError as exc:
         msg = f"must be address ranges such as 10.0.0.0/8, with commas between them: {exc}"
         raise ValidationError(msg) from exc
@@ -277,12 +278,7 @@ def load() -> Settings:
         database_url = _noted(_database_url, env, problems)
         redis_url = _noted(_redis_url, env, problems)
         secret_key = env.str("KCLOUD_SECRET_KEY", None)
-        webhook_networks = env.list("WEBHOOK_NETWORKS", [], subcast=str)
-        for words in webhook_networks or ():
-            try:
-                _is_network(words)
-            except ValidationError as exc:
-                problems.append(f"WEBHOOK_NETWORKS: {exc.messages[0]}")
+        webhook_networks = env.str("WEBHOOK_NETWORKS", "", validate=_are_networks)
         log_level = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
         log_format = env.str("LOG_FORMAT", "console", validate=validate.OneOf(["console", "json"]))
         env.seal()
@@ -305,7 +301,7 @@ def load() -> Settings:
         log_format=log_format,
         network=network,
         placement=placement,
-        webhook_networks=tuple(webhook_networks),
+        webhook_networks=tuple(words.strip() for words in webhook_networks.split(",") if words.strip()),
         instance=f"{socket.gethostname()}:{os.getpid()}",
     )
 

@@ -42,10 +42,10 @@ class Upkeep:
                 verdict_days=self._engine.job_retention_days, step_days=self._engine.metrics_retention_days
             )
             deliveries = uow.webhooks.forget_old(days=self._engine.job_retention_days)
-        gone = {"jobs": jobs, "samples": samples, "looks": looks, "deliveries": deliveries}
-        if any(gone.values()):
-            log.info("upkeep.retained", **gone)
-        return gone
+        counts = {"jobs": jobs, "samples": samples, "looks": looks, "deliveries": deliveries}
+        if any(counts.values()):
+            log.info("upkeep.retained", **counts)
+        return counts
 
     def watch_own_project(self) -> None:
         """The service's own project is inventoried from the start, not only after its first job."""
