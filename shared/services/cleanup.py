@@ -221,6 +221,7 @@ class CleanupService:
             self._jobs.cancel(actor, progress.job_id)
         plain = self._watch.plain_flavors(actor.project_id)
         with self._database.begin() as uow:
+            uow.cleanup.await_turn(actor.project_id)
             uow.cleanup.hold_still(cluster.id)
             progress = uow.cleanup.progress([cluster.id], lock=True).get(cluster.id, Progress())
             if progress.stage is Stage.ACTIVE:

@@ -176,6 +176,8 @@ class Sweeper:
         self._clusters.require_credential(Scope(self._region, project_id))
         actor = Actor(SWEEPER, project_id, frozenset({"member"}), request_id=f"cleanup-{uuid4()}")
         with self._database.begin() as uow:
+            # A sweep that has read the cluster's row and not yet written it would undo what is written here.
+            uow.cleanup.await_turn(project_id)
             uow.cleanup.hold_still(cluster_id)
             cluster = uow.clusters.get(project_id, str(cluster_id), lock=True)
             before = uow.cleanup.progress([cluster_id], lock=True).get(cluster_id)
