@@ -24,6 +24,8 @@ def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
         "roll-costs": ("maintenance.roll_costs", 60.0),
         # A lease that has run out holds nothing from that moment on; the sweep only writes it down.
         "sweep-placements": ("maintenance.sweep_placements", 30.0),
+        # The mix of work changes over days; new prices need a few milliseconds, and only where something was held.
+        "learn-prices": ("maintenance.learn_prices", 300.0),
         # Nodes take minutes to come: deciding more often than once a minute brings nothing.
         "apply-scale-policies": ("maintenance.apply_scale_policies", SCALE_EVERY_S),
         # Idle times are counted in hours; a look a minute also sees short use. Longer than 30 minutes without one, and all begin anew.

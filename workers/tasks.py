@@ -162,6 +162,12 @@ def sweep_placements() -> None:
     container().placements.sweep()
 
 
+@app.task(name="maintenance.learn_prices", queue=MAINTENANCE, send_events=False)
+def learn_prices() -> None:
+    """Price the room on nodes by what was held lately."""
+    container().placements.learn()
+
+
 @app.task(name="maintenance.apply_scale_policies", queue=MAINTENANCE, send_events=False)
 def apply_scale_policies() -> None:
     """Do what scale policies that are switched on decide."""

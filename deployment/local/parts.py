@@ -120,6 +120,17 @@ class Parts:
             os.killpg(process.pid, number)
         process.wait(20)
 
+    def revive(self) -> list[str]:
+        """Start again what has ended by itself, as supervisord does in `make run`; which those were.
+
+        Celery's worker is one of them: kombu 5.7 raises AttributeError where it closes a lost connection to Redis that holds
+        unacknowledged messages, and the worker ends.
+        """
+        gone = [name for name, process in self._running.items() if process.poll() is not None]
+        for name in gone:
+            self.start(name)
+        return gone
+
     def _is_ready(self) -> bool:
         for name, process in self._running.items():
             if process.poll() is not None:

@@ -20,6 +20,11 @@ Floats = NDArray[np.float64]
 DEVICES_MAX: Final = 64
 WHOLE: Final = 1000
 _FIRST: Final = 64
+_LOG_MAX: Final = 200_000
+_COLUMNS: Final = (
+    *("there", "cpu", "memory", "cpu_all", "memory_all", "model", "count", "whole", "largest", "free_milli"),
+    *("idle_w", "device_w"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,8 @@ class Capacity:
         self._unused: list[int] = []
         self._models: dict[str, int] = {"": 0}
         self._names: list[str] = [""]
+        self._log: list[int] = []
+        self.oldest = 0  #: changes before this one are not remembered one by one
         self.there: Bools = np.zeros(_FIRST, dtype=bool)
         self.cpu: Ints = np.zeros(_FIRST, dtype=np.int64)
         self.memory: Ints = np.zeros(_FIRST, dtype=np.int64)
@@ -76,7 +83,25 @@ class Capacity:
         self.whole: Ints = np.zeros(_FIRST, dtype=np.int64)  #: devices that are wholly free
         self.largest: Ints = np.zeros(_FIRST, dtype=np.int64)  #: the most that is free of any one device
         self.free_milli: Ints = np.zeros(_FIRST, dtype=np.int64)  #: sum over devices
+        self.idle_w: Floats = np.zeros(_FIRST)  #: watts of the node while it does nothing
+        self.device_w: Floats = np.zeros(_FIRST)  #: watts that one busy device adds
         self.device: NDArray[np.int16] = np.zeros((_FIRST, 1), dtype=np.int16)
+
+    @property
+    def changes(self) -> int:
+        """How many changes of nodes there have been."""
+        return self.oldest + len(self._log)
+
+    def changed_since(self, change: int) -> Ints:
+        """Slots that changed after so many changes, each once. Only for what is not older than ``oldest``."""
+        return np.unique(np.array(self._log[change - self.oldest :], dtype=np.int64))
+
+    def _note(self, slot: int) -> None:
+        self._log.append(slot)
+        if len(self._log) > _LOG_MAX:
+            half = len(self._log) // 2
+            del self._log[:half]
+            self.oldest += half
 
     @property
     def size(self) -> int:
@@ -95,8 +120,13 @@ class Capacity:
         """The model of a number."""
         return self._names[number]
 
-    def add(self, *, cpu_milli: int, memory_mib: int, model: str = "", devices: int = 0) -> int:
-        """An empty node; its slot. ValueError for more devices than a node can have."""
+    def add(
+        self, *, cpu_milli: int, memory_mib: int, model: str = "", devices: int = 0, idle_w: float = 0.0, device_w: float = 0.0
+    ) -> int:
+        """An empty node; its slot. ``idle_w``: watts of it while it does nothing; ``device_w``: that one busy device adds.
+
+        ValueError for more devices than a node can have.
+        """
         if not 0 <= devices <= DEVICES_MAX:
             msg = f"a node has 0 to {DEVICES_MAX} devices, not {devices}"
             raise ValueError(msg)
@@ -110,9 +140,11 @@ class Capacity:
         self.memory[slot] = self.memory_all[slot] = memory_mib
         self.model[slot] = self.model_id(model if devices else "")
         self.count[slot] = devices
+        self.idle_w[slot], self.device_w[slot] = idle_w, device_w
         self.device[slot] = 0
         self.device[slot, :devices] = WHOLE
         self._sum(slot)
+        self._note(slot)
         return slot
 
     def remove(self, slot: int) -> None:
@@ -122,6 +154,7 @@ class Capacity:
             array[slot] = 0
         self.device[slot] = 0
         self._sum(slot)
+        self._note(slot)
         self._unused.append(slot)
 
     def free(self, slot: int) -> NodeFree:
@@ -217,6 +250,7 @@ class Capacity:
         return all(0 <= d < count and self.device[slot, d] >= shape.share_milli for d in devices)
 
     def _change(self, slot: int, shape: Shape, devices: tuple[int, ...], by: int) -> None:
+        self._note(slot)
         self.cpu[slot] += by * shape.cpu_milli
         self.memory[slot] += by * shape.memory_mib
         if devices:
@@ -233,7 +267,7 @@ class Capacity:
         slot, self._size = self._size, self._size + 1
         if slot >= len(self.there):
             more = 2 * len(self.there)
-            for name in ("there", "cpu", "memory", "cpu_all", "memory_all", "model", "count", "whole", "largest", "free_milli"):
+            for name in _COLUMNS:
                 old = getattr(self, name)
                 new = np.zeros(more, dtype=old.dtype)
                 new[: len(old)] = old

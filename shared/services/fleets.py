@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared.domain.fleet import ProjectFleet
+from shared.domain.pricing import WATT, LearntPrices, Prices
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from shared.db.placements import Horizon
     from shared.db.uow import UnitOfWork
     from shared.domain.accelerators import NodeShape
-    from shared.domain.capacity import Scorer
     from shared.domain.clusters import Scope
     from shared.domain.workloads import Placement
     from shared.services.accelerators import AcceleratorService
@@ -38,15 +38,17 @@ class _Held:
     horizon: Horizon | None = None
     shapes: dict[str, NodeShape] = field(default_factory=dict)
     read_at: datetime | None = None
+    scorer: LearntPrices = field(default_factory=LearntPrices)
+    learnt_at: datetime | None = None  #: of the prices that the scorer goes by
 
 
 class Fleets:
     """One fleet per project and region. Safe to use from many threads; one of them at a time has a fleet."""
 
-    def __init__(self, catalogs: Catalogs, accelerators: AcceleratorService, scorer: Callable[[], Scorer]) -> None:
+    def __init__(self, catalogs: Catalogs, accelerators: AcceleratorService, *, watt_weight: float = WATT) -> None:
         self._catalogs = catalogs
         self._accelerators = accelerators
-        self._scorer = scorer
+        self._watt_weight = watt_weight
         self._held: dict[Scope, _Held] = {}
         self._guard = threading.Lock()
 
@@ -77,7 +79,8 @@ class Fleets:
     def _fresh(self, uow: UnitOfWork, scope: Scope, held: _Held, shapes: dict[str, NodeShape]) -> ProjectFleet:
         horizon = uow.placements.horizon()
         if held.fleet is None or held.horizon is None or held.shapes != shapes or horizon.at - held.horizon.at > CHANGES_KEPT / 2:
-            held.fleet = ProjectFleet(self._scorer())
+            held.scorer, held.learnt_at = LearntPrices(watt=self._watt_weight), None
+            held.fleet = ProjectFleet(held.scorer)
             rows = uow.placements.clusters(scope)
             placements = _by_cluster(uow.placements.active(scope))
         else:
@@ -87,6 +90,10 @@ class Fleets:
             self._expire(held.fleet, uow, scope, held.horizon, placements)
         for row in rows:
             held.fleet.put(dict(row), placements.get(row["id"], []), shapes)
+        learnt = uow.placements.prices(scope)
+        if learnt is not None and learnt[1] != held.learnt_at:
+            held.scorer.use(Prices.from_dict(learnt[0]))
+            held.learnt_at = learnt[1]
         held.horizon, held.shapes = horizon, shapes
         return held.fleet
 

@@ -27,6 +27,7 @@ from shared.errors import (
     Unavailable,
     as_sentence,
 )
+from shared.services.power import watts_of
 from shared.services.workloads import as_fields, from_fields, read_workload
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ class MatchService:
             works.append(work)
         most = self._settings.lease_max_s
         if lease_s is not None and lease_s > most:
-            wrong.append(FieldError("lease_seconds", "range", f"A lease is at most {most:g} seconds."))
+            wrong.append(FieldError("lease_seconds", "range", f"A lease is at most {most:.0f} seconds."))
         if lease_s is not None and not place:
             wrong.append(FieldError("lease_seconds", "conflict", "Only with `place: true` is anything held."))
         if wrong:
@@ -309,7 +310,6 @@ class MatchService:
         for work in asked.works:
             matched = matcher.match(work, first_only=len(asked.works) > 1)
             outcome = _Outcome(work, matched)
-            fleet.scorer.learn(matched.shape)
             if asked.lease_s is not None:
                 outcome.seat(fleet, scope)
             outcomes.append(outcome)
@@ -328,11 +328,9 @@ class MatchService:
         if self._settings.project_power_w is not None:
             headroom["project's power budget"] = self._settings.project_power_w - fleet.max_w()
         if self._settings.site_power_w is not None:
+            nodes = uow.placements.nodes(scope.region)
             shapes = self._accelerators.shapes(self._catalogs.get(scope))
-            others = sum(
-                (shapes[flavor].max_w if flavor in shapes else 0.0) * nodes
-                for _, flavor, nodes in uow.placements.nodes_elsewhere(scope)
-            )
+            others = sum(watts_of(shapes.get(flavor)) * count for project, flavor, count in nodes if project != scope.project_id)
             headroom["site's power budget"] = self._settings.site_power_w - fleet.max_w() - others
         return Limits(headroom, self._settings.electricity_per_kwh)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import numpy as np
 
+from shared.domain.capacity import Shape
 from shared.domain.clusters import Scope
 from shared.domain.ports import Actor, Page
+from shared.domain.pricing import Mix, Prices
 from shared.errors import Conflict, FieldError, InvalidRequest, NotFound, as_sentence
 from shared.services.fleets import CHANGES_KEPT
 
@@ -18,6 +20,11 @@ if TYPE_CHECKING:
     from shared.domain.workloads import Placement
     from shared.services.fleets import Fleets
     from shared.settings import PlacementSettings
+
+
+#: Placements that prices are learnt from, the latest of a project; and projects a beat looks at.
+_LEARNT_FROM: Final = 20_000
+_SCOPES: Final = 100
 
 
 class PlacementService:
@@ -52,7 +59,7 @@ class PlacementService:
         """A new lease from now on. :class:`Conflict` where it has ended."""
         held = self.get(actor, placement_id)
         if lease_s is not None and lease_s > self._settings.lease_max_s:
-            words = f"A lease is at most {self._settings.lease_max_s:g} seconds."
+            words = f"A lease is at most {self._settings.lease_max_s:.0f} seconds."
             findings = [*findings, FieldError("lease_seconds", "range", words)]
         if findings:
             raise InvalidRequest(as_sentence(findings), errors=findings)
@@ -76,6 +83,20 @@ class PlacementService:
             ended = uow.placements.sweep()
             uow.placements.forget_changes(older_than_s=CHANGES_KEPT.total_seconds())
         return ended
+
+    def learn(self) -> int:
+        """Price room anew where something was held since; for how many projects. Every process goes by what is written here, so that
+        the same question has the same answer wherever it is asked.
+        """
+        with self._database.begin() as uow:
+            news = uow.placements.scopes_with_news(limit=_SCOPES)
+        for scope in news:
+            with self._database.begin() as uow:
+                mix = Mix()
+                for cpu, memory, accelerators, share, count in uow.placements.shapes_asked(scope, limit=_LEARNT_FROM):
+                    mix.learn(Shape(cpu, memory, accelerators, share), float(count))
+                uow.placements.keep_prices(scope, Prices.of(mix).as_dict())
+        return len(news)
 
     def available(self, actor: Actor) -> list[dict[str, Any]]:
         """Clusters that take work, in the order of names, with what is free on them."""

@@ -48,10 +48,36 @@ _DEPENDENT = ("parameters", "members", "stack_id", "min_node_count", "max_node_c
 _OF_TYPES = ("driver", "images", "network_drivers", "node_groups", "keypair", "labels")
 
 
+def _keep_rules(path: str, body: dict[str, Any]) -> None:
+    """Rules between fields that the operations' descriptions tell in words."""
+    if path.startswith(("/match", "/placements")) and not path.endswith("{placement_id}"):
+        for work in [body, *body.get("workloads", [])]:
+            if "workloads" not in work:
+                work["cpu_cores"] = 2
+            for name in ("gpu_count", "gpu_required", "deadline"):
+                work.pop(name, None)
+            if "forbidden_clusters" in work:
+                work.pop("preferred_clusters", None)
+            if "accelerator" in work:
+                work["accelerator"] = {"models": ["nvidia-a100"]}
+        if path == "/placements":
+            body.pop("place", None)
+        if "lease_seconds" in body:
+            body["lease_seconds"] = 600
+            body["place"] = True
+    if path.endswith("/scale-policy"):
+        body |= {"scale_in_below": 0.2, "target_utilization": 0.5, "scale_out_above": 0.8}
+        for name in ("min_nodes", "max_nodes", "schedule"):
+            body.pop(name, None)
+        if "time_zone" in body:
+            body["time_zone"] = "Asia/Seoul"
+
+
 def _make_known(case: Case[Any]) -> None:
     """Put known names where a schema can only say "a string": what exists in the project is not in the document."""
     body: Any = case.body
     if isinstance(body, dict):
+        _keep_rules(case.path, body)
         for name, values in _KNOWN.items():
             if name in body:
                 body |= values

@@ -10,7 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from shared.bootstrap import Container, SystemClock, build
+from shared.domain.clusters import Scope
 from shared.domain.ports import Actor
+from shared.domain.pricing import Prices
 from shared.services.matching import AcceptedMatch
 from tests.builders import PROJECT, REGION, some_settings
 from tests.fake_cloud import FakeCloud
@@ -135,3 +137,22 @@ def test_every_process_sees_what_the_others_hold(processes: list[Container]) -> 
         more = place(container, {"accelerator": {"count": 1}, "cpu_cores": 1.0})
         assert more is not None
         assert more.job.result is None  # promised: nodes must come first
+
+
+def test_every_process_goes_by_the_same_learnt_prices(processes: list[Container]) -> None:
+    add_clusters(processes[0], 2)
+    assert processes[0].placements.learn() == 0, "nothing was held yet"
+    half = {"cpu_cores": 1, "accelerator": {"share": 0.6}}
+    for _ in range(4):
+        assert place(processes[0], half) is not None
+    assert processes[1].placements.learn() == 1
+    assert processes[1].placements.learn() == 0, "nothing new since"
+    with processes[2].database.begin() as uow:
+        kept = uow.placements.prices(Scope(REGION, PROJECT))
+    assert kept is not None
+    room = Prices.from_dict(kept[0]).room
+    assert room[590] == 0
+    assert room[600] > 0, "only parts of 60 % are asked for, so nothing smaller is worth anything"
+    said = [one.matching.request(ACTOR, [half], many=False, place=False, lease_s=None, at_once=True) for one in processes]
+    assert all(answer is not None for answer in said)
+    assert len({answer.job.result["candidates"][0]["reasons"][-1] for answer in said if answer and answer.job.result}) == 1
