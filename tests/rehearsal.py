@@ -100,7 +100,7 @@ class Rehearsal(World):
         found, _, _ = self.cleanup.candidate(self.actor, str(cluster.id))
         return found.verdict.why_not
 
-    def steps(self, cluster: Cluster) -> list[tuple[str, str, str]]:
+    def way_of(self, cluster: Cluster) -> list[tuple[str, str, str]]:
         """From, to and reason of each step, oldest first."""
         found = self.rows(
             "SELECT from_stage, to_stage, reason FROM cleanup_steps WHERE cluster_id = :id ORDER BY id", id=cluster.id

@@ -44,8 +44,8 @@ def test_an_idle_cluster_goes_the_whole_way_and_is_deleted(world: Rehearsal) -> 
     began = world.clock.now()
     world.until(idle, "deleting")
     assert world.clock.now() - began >= timedelta(hours=3)  # two of idleness, one of grace
-    assert world.steps(idle) == WAY
-    assert world.steps(busy) == []
+    assert world.way_of(idle) == WAY
+    assert world.way_of(busy) == []
     (job,) = world.jobs_of_kind(JobKind.DELETE)
     assert (job["cluster_id"], job["requested_by"], job["params"]["reason"]) == (idle.id, SWEEPER, "IDLE")
     assert [one["status"] for one in job["params"]["evidence"]["sources"]] == ["idle"] * 7
@@ -67,7 +67,7 @@ def test_it_is_hibernated_first_and_deleted_when_it_has_slept_long(world: Rehear
     world.run_until_quiet()
     world.measured.clear()  # there is no worker left that anybody could measure
     world.sweep()
-    assert world.steps(cluster)[-1] == ("deleting", "active", "HIBERNATED")
+    assert world.way_of(cluster)[-1] == ("deleting", "active", "HIBERNATED")
     slept = world.clock.now()
     world.until(cluster, "deleting", minutes=20)
     assert world.clock.now() - slept >= timedelta(hours=6)
@@ -140,7 +140,7 @@ def test_a_source_that_fails_at_the_last_look_keeps_the_cluster(world: Rehearsal
     world.clock.advance(60)
     world.look_at_cloud()
     world.a_sweeper(blind).sweep(PROJECT)
-    assert world.steps(cluster)[-1] == ("confirmed", "active", "NOT_IDLE")
+    assert world.way_of(cluster)[-1] == ("confirmed", "active", "NOT_IDLE")
     assert not world.unfinished()
 
 
@@ -163,13 +163,13 @@ def test_at_every_stage_use_and_people_lead_back(world: Rehearsal, stage: str, w
         world.execute("""UPDATE clusters SET labels = '{"persistent": "true"}'""")
     elif what == "cancel":
         assert world.cleanup.cancel(world.actor, ref).progress.stage == "active"
-        assert world.steps(cluster)[-1] == (stage, "active", "CANCELLED")
+        assert world.way_of(cluster)[-1] == (stage, "active", "CANCELLED")
         world.sweep()
         assert world.stage(cluster) == "candidate"  # from the beginning
         assert world.rows("SELECT idle_since FROM cleanup_states")[0]["idle_since"] > world.clock.now() - timedelta(minutes=2)
         return
     world.sweep(31.0 if what == "gap" else 1.0)
-    assert world.steps(cluster)[-1] == (stage, "active", "UNWATCHED" if what == "gap" else "NOT_IDLE")
+    assert world.way_of(cluster)[-1] == (stage, "active", "UNWATCHED" if what == "gap" else "NOT_IDLE")
     assert not [job for job in world.unfinished() if job["requested_by"] == SWEEPER]
 
 
@@ -191,7 +191,7 @@ def test_a_placement_between_two_looks_is_seen(world: Rehearsal) -> None:
     world.clock.advance(30)
     place(world, cluster.id, ended=True)
     world.sweep()
-    assert world.steps(cluster)[-1] == ("marked", "active", "USED")
+    assert world.way_of(cluster)[-1] == ("marked", "active", "USED")
 
 
 def test_the_last_look_comes_just_before_the_job(world: Rehearsal) -> None:
@@ -214,7 +214,7 @@ def test_the_last_look_comes_just_before_the_job(world: Rehearsal) -> None:
 
     watch = Interrupted(world.watch._accelerators, world.catalogs, world.clock, region="RegionOne")
     assert world.a_sweeper(watch).sweep(PROJECT).done == ()
-    assert world.steps(cluster)[-1] == ("confirmed", "active", "NOT_IDLE")
+    assert world.way_of(cluster)[-1] == ("confirmed", "active", "NOT_IDLE")
     assert not world.unfinished()
 
 
@@ -255,7 +255,7 @@ def test_a_dry_run_goes_all_the_way_but_for_the_deed(world: Rehearsal) -> None:
     assert world.stage(cluster) == "confirmed"
     assert world.cleanup.candidate(world.actor, str(cluster.id))[0].waits_for[0] == "DRY_RUN"
     world.policy(dry_run=False)  # what was told was told of a rehearsal
-    assert world.steps(cluster)[-1] == ("confirmed", "active", "POLICY_CHANGED")
+    assert world.way_of(cluster)[-1] == ("confirmed", "active", "POLICY_CHANGED")
     assert not world.unfinished()
 
 
@@ -290,7 +290,7 @@ def test_a_job_that_fails_begins_everything_anew(world: Rehearsal) -> None:
     (job,) = world.unfinished()
     world.jobs.cancel(world.actor, job["id"])
     world.sweep()
-    assert world.steps(cluster)[-1] == ("deleting", "active", "JOB_ENDED")
+    assert world.way_of(cluster)[-1] == ("deleting", "active", "JOB_ENDED")
 
 
 def test_a_hibernation_that_waits_can_be_cancelled_and_a_delete_can_not(world: Rehearsal) -> None:
@@ -389,7 +389,7 @@ def test_a_hold_ends_and_the_idle_time_begins_then(world: Rehearsal) -> None:
     world.cleanup.hold(world.actor, ref, {"until": world.clock.now() + timedelta(hours=1), "why": "a demo"})
     world.cleanup.release(world.actor, ref)
     world.sweep()
-    assert world.steps(cluster)[-1] == ("candidate", "active", "USED")
+    assert world.way_of(cluster)[-1] == ("candidate", "active", "USED")
     with pytest.raises(NotFound):
         world.cleanup.release(world.actor, ref)
 
