@@ -72,6 +72,10 @@ def _keep_rules(path: str, body: dict[str, Any]) -> None:
             body.pop(name, None)
         if "time_zone" in body:
             body["time_zone"] = "Asia/Seoul"
+
+
+def _keep_rules_of_cleanup(path: str, body: dict[str, Any]) -> None:
+    """The same for cleanup, holds and webhooks."""
     if path in {"/cleanup/policy", "/cleanup/floor"} and "window" in body:
         body["window"] |= {"start": "08:00", "end": "18:00", "time_zone": "Asia/Seoul"}
     if path == "/cleanup/idle-clusters":
@@ -87,6 +91,7 @@ def _make_known(case: Case[Any]) -> None:
     body: Any = case.body
     if isinstance(body, dict):
         _keep_rules(case.path, body)
+        _keep_rules_of_cleanup(case.path, body)
         for name, values in _KNOWN.items():
             if name in body and not (name == "secret" and case.path == "/webhooks"):
                 body |= values

@@ -308,5 +308,5 @@ def test_a_notice_that_nobody_takes_does_not_hold_a_cluster_for_ever(world: Rehe
     for _ in range(13):
         world.sweep(25)
         world.webhooks.deliver()
-    assert ("notified", "marked", "NOTICE_OUT") in world.steps(cluster)
+    assert ("notified", "marked", "NOTICE_OUT") in world.way_of(cluster)
     assert "failed" in [one["state"] for one in deliveries(world)]
