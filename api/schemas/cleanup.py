@@ -17,8 +17,8 @@ class Words(Names):
     """A list of a few known words."""
 
     def __init__(self, choices: list[str], **kwargs: Any) -> None:
-        items = {"type": "string", "enum": choices}
-        super().__init__(most=len(choices), longest=30, metadata={"items": items} | kwargs.pop("metadata", {}), **kwargs)
+        super().__init__(most=len(choices), longest=30, **kwargs)
+        self.inner.metadata = {"enum": choices}
         self._choices = choices
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
