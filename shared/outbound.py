@@ -10,12 +10,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
 from shared.domain.ports import Received
 
+_NAT64: Final = IPv6Network("64:ff9b::/96")
 _CONNECT_S: Final = 3.0
 _WHOLE_S: Final = 6.0
 _USER_AGENT: Final = "kcloud-infrastructure"
@@ -93,14 +94,23 @@ class Outbound:
 
     def _may_reach(self, text: str) -> bool:
         address = ip_address(text.partition("%")[0])
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
+        if isinstance(address, IPv6Address) and (carried := _carried(address)) is not None:
+            return self._may_reach(str(carried))
         if any(address in network for network in self._networks if network.version == address.version):
             return True
         return address.is_global and not address.is_multicast
 
     def _why(self, where: str) -> str:
         return f"{where} is not a public address, nor in a network that WEBHOOK_NETWORKS names."
+
+
+def _carried(address: IPv6Address) -> IPv4Address | None:
+    """The IPv4 address that a gateway makes of it (RFC 4291, 3056, 6052): what counts is where the packets end."""
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    return IPv4Address(int(address) & 0xFFFF_FFFF) if address in _NAT64 else None
 
 
 def _cut(opened: socket.socket) -> None:

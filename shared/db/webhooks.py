@@ -71,7 +71,8 @@ class WebhookRepository:
         return [dict(row) for row in rows]
 
     def count(self, project_id: str) -> int:
-        """How many the project has."""
+        """How many the project has. Until the transaction ends, nobody else counts or adds: two may not both find room for one."""
+        self._connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:project, 9))"), {"project": project_id})
         found = self._connection.execute(text("SELECT count(*) FROM webhooks WHERE project_id = :project"), {"project": project_id})
         return int(found.scalar_one())
 

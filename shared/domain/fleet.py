@@ -205,6 +205,15 @@ class ProjectFleet:
         """Watts of everything at its highest."""
         return self._max_w
 
+    def free_of(self, member: Member) -> dict[str, float]:
+        """What is free on a cluster's nodes in all: cores, GiB, and accelerators (parts count as parts)."""
+        slots = [slot for group in member.groups for slot in group.slots]
+        return {
+            "cpu_cores": float(self.capacity.cpu[slots].sum()) / 1000,
+            "memory_gb": round(float(self.capacity.memory[slots].sum()) / 1024, 3),
+            "accelerators": float(self.capacity.free_milli[slots].sum()) / 1000,
+        }
+
     def is_seated(self, placement_id: UUID) -> bool:
         """Whether a placement lies on a node that exists."""
         return placement_id in self._seats

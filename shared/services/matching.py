@@ -308,6 +308,8 @@ class MatchService:
         for work in asked.works:
             matched = matcher.match(work, first_only=len(asked.works) > 1)
             outcome = _Outcome(work, matched)
+            if outcome.best is not None and outcome.best.member is not None:
+                outcome.free = fleet.free_of(outcome.best.member)
             if asked.lease_s is not None:
                 outcome.seat(fleet, scope)
             outcomes.append(outcome)
@@ -411,6 +413,7 @@ class _Outcome:
         self.work = work
         self.matched = matched
         self.placements: list[Placement] = []
+        self.free: dict[str, float] | None = None  #: in the best way's cluster, before anything of this is held
 
     @property
     def best(self) -> Candidate | None:
@@ -527,7 +530,7 @@ def result_of(outcome: _Outcome, *, lease_s: float | None) -> dict[str, Any]:
                 "id": str(best.member.id),
                 "name": best.member.name,
                 "status": best.member.phase.value,
-                "available_resources": None,
+                "available_resources": outcome.free,
             }
         if best.type is not None:
             answer["recommended_template"] = {
@@ -539,7 +542,8 @@ def result_of(outcome: _Outcome, *, lease_s: float | None) -> dict[str, Any]:
             }
             answer["estimated_cost"] = round(best.added_cost_per_hour, 6)
             answer["estimated_creation_time"] = round(best.wait.p50_s, 1)
-        others = [one for one in matched.candidates[1:] if one.member is not None]
+        first = best.member.id if best.member is not None else None
+        others = [one for one in matched.candidates[1:] if one.member is not None and one.member.id != first]
         answer["alternatives"] = [
             {"id": str(one.member.id), "name": one.member.name, "suitability_score": _suitability(best, one)}
             for one in others[:_ALTERNATIVES]
@@ -549,7 +553,7 @@ def result_of(outcome: _Outcome, *, lease_s: float | None) -> dict[str, Any]:
     answer["rejected"] = [
         {"way": one.way.value, "id": one.id, "name": one.name, "code": one.code, "detail": one.detail} for one in matched.rejected
     ]
-    answer["rejections"] = dict(sorted(matched.counts.items()))
+    answer["rejections"] = {code: count for code, count in sorted(matched.counts.items()) if count}
     answer["placements"] = [
         {
             "id": str(one.id),

@@ -218,7 +218,11 @@ def test_without_a_key_there_are_no_webhooks(world: Rehearsal, receiver: Receive
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1/", "http://[::1]/", "http://169.254.169.254/", "http://10.1.2.3/", "http://[::ffff:10.0.0.1]/"]
+    "url",
+    [
+        *("http://127.0.0.1/", "http://[::1]/", "http://169.254.169.254/", "http://10.1.2.3/", "http://[::ffff:10.0.0.1]/"),
+        *("http://[64:ff9b::a00:1]/", "http://[2002:a00:1::1]/", "http://[fe80::1%251]/", "http://224.0.0.1/", "http://0.0.0.0/"),
+    ],
 )
 def test_addresses_inside_are_refused_at_once(world: Rehearsal, url: str) -> None:
     strict = WebhookService(world.database, world.vault, Outbound(), world.clock)
