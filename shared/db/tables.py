@@ -444,14 +444,26 @@ usage_intervals: Final = Table(
     Column("project_id", Text, nullable=False),
     Column("region", Text, nullable=False),
     Column("role", Text, nullable=False),
+    Column("node_group", Text, nullable=False),
     Column("flavor", Text),
     Column("node_count", Integer, nullable=False),
     _at("started_at", nullable=False),
     _at("ended_at"),
+    # False: a guess from the cluster's total, until its groups are read by themselves.
+    Column("exact", Boolean, nullable=False, server_default=text("true")),
     CheckConstraint("ended_at IS NULL OR ended_at >= started_at", name="order"),
     CheckConstraint("role IN ('worker','master')", name="role"),
     # No second open interval: usage can't be counted twice.
-    Index("uq_usage_intervals_open", "cluster_id", "role", unique=True, postgresql_where=text("ended_at IS NULL")),
+    Index("uq_usage_intervals_open", "cluster_id", "node_group", unique=True, postgresql_where=text("ended_at IS NULL")),
+    # Nor two that overlap. PostgreSQL's own GiST operators know ranges only; the two types are made in migration 0008.
+    ExcludeConstraint(
+        (text("kcloud_uuid_range(cluster_id, cluster_id, '[]')"), "&&"),
+        (text("kcloud_text_range(node_group, node_group, '[]')"), "&&"),
+        (text("tstzrange(started_at, ended_at)"), "&&"),
+        using="gist",
+        name="ex_usage_intervals_overlap",
+    ),
+    Index("ix_usage_intervals_doubted", "cluster_id", postgresql_where=text("ended_at IS NULL AND NOT exact")),
     Index("ix_usage_intervals_cluster", "cluster_id", "started_at"),
     Index("ix_usage_intervals_project", "project_id", "started_at"),
 )

@@ -23,6 +23,7 @@ from shared.db.scaling import ScalePolicyRepository
 from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
 from shared.db.stacks import StackRepository
+from shared.db.usage import UsageRepository
 from shared.errors import AlreadyExists, Conflict, FieldError, KcloudError, Unavailable
 
 _CONSTRAINTS: dict[str, tuple[type[KcloudError], str, str]] = {
@@ -44,6 +45,7 @@ class UnitOfWork:
         self.clusters = ClusterRepository(connection)
         self.scopes = ScopeRepository(connection)
         self.series = SeriesRepository(connection)
+        self.usage = UsageRepository(connection)
         self.audit = AuditRepository(connection)
         self.grants = GrantRepository(connection)
         self.stacks = StackRepository(connection)

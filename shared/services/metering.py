@@ -50,16 +50,16 @@ class MeteringService:
         cluster = self._cluster(actor, cluster_ref)
         begin, finish = self._window(start, end, None, since=cluster.created_at)
         with self._database.single() as uow:
-            intervals = uow.series.usage_between(cluster.id, begin, finish)
+            intervals = uow.usage.between(cluster.id, begin, finish)
         rates = self._rates(Scope(cluster.region, cluster.project_id))
         seconds: dict[tuple[str, str | None], float] = defaultdict(float)
-        for role, flavor, nodes, since, until in intervals:
-            seconds[(role, flavor)] += rating.node_seconds(nodes, since, until)
+        for used in intervals:
+            seconds[(used.role, used.flavor)] += rating.node_seconds(used.nodes, used.start, used.end)
         items = [_item(role, flavor, total, rates) for (role, flavor), total in sorted(seconds.items(), key=str)]
         now_rate = sum(
-            (rates.get(flavor or "", rating.DEFAULT_RATE).price_per_hour * nodes)
-            for _, flavor, nodes, _, until in intervals
-            if until >= min(finish, self._clock.now()) - timedelta(seconds=1)
+            (rates.get(used.flavor or "", rating.DEFAULT_RATE).price_per_hour * used.nodes)
+            for used in intervals
+            if used.end >= min(finish, self._clock.now()) - timedelta(seconds=1)
         )
         return {
             "cluster_id": str(cluster.id),

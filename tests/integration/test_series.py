@@ -75,13 +75,13 @@ def use(
 ) -> None:
     row = {"cluster_id": cluster_id, "project_id": PROJECT, "region": REGION, "role": role, "flavor": flavor, "nodes": nodes}
     with database.begin() as uow:
-        uow.series.usage([{**row, "at": at}])
+        uow.usage.set([{**row, "node_group": f"default-{role}", "at": at}])
 
 
 def node_seconds(database: Database, cluster_id: UUID, start: datetime, end: datetime) -> float:
     with database.begin() as uow:
-        spans = uow.series.usage_between(cluster_id, start, end)
-    return sum(rating.node_seconds(nodes, since, until) for _, _, nodes, since, until in spans)
+        spans = uow.usage.between(cluster_id, start, end)
+    return sum(rating.node_seconds(span.nodes, span.start, span.end) for span in spans)
 
 
 # -- usage ------------------------------------------------------------------------------------------------------------------------
@@ -114,7 +114,7 @@ def test_usage_learnt_late_never_counts_a_second_twice(database: Database) -> No
     use(database, cluster, 4, start)  # dated before the interval it ends
     assert node_seconds(database, cluster, start, start + timedelta(minutes=40)) == pytest.approx(60 * 4 * 10)
     with database.begin() as uow:
-        uow.series.close_usage([cluster])
+        uow.usage.close([cluster])
     use(database, cluster, 1, start)  # and before one that was closed
     with database.begin() as uow:
         [opened] = uow.connection.execute(text("SELECT started_at FROM usage_intervals WHERE ended_at IS NULL")).scalars()
@@ -141,10 +141,10 @@ def test_closing_ends_usage_once(database: Database) -> None:
     use(database, cluster, 3, now(database) - timedelta(minutes=5))
     use(database, cluster, 1, now(database) - timedelta(minutes=5), role="master")
     with database.begin() as uow:
-        uow.series.close_usage([cluster])
+        uow.usage.close([cluster])
     first = node_seconds(database, cluster, now(database) - timedelta(hours=1), now(database))
     with database.begin() as uow:
-        uow.series.close_usage([cluster])
+        uow.usage.close([cluster])
     assert node_seconds(database, cluster, now(database) - timedelta(hours=1), now(database)) == first
 
 

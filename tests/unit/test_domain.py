@@ -16,8 +16,7 @@ from shared.domain.jobs import ACTIVE, TERMINAL, TRANSITIONS, JobError, JobKind,
 from shared.domain.lifecycle import phase_of
 from shared.domain.reasons import classify
 from shared.errors import InvalidTransition
-from shared.services.usage import usage_rows
-from tests.builders import NOW, a_catalog, a_cluster, a_flavor, a_template, ago, an_observed
+from tests.builders import NOW, a_catalog, a_flavor, a_template, an_observed
 
 # -- states -------------------------------------------------------------------------------------------------------------
 
@@ -156,43 +155,6 @@ def test_catalog_finds_templates_by_id_and_by_a_name_that_one_has() -> None:
 def test_an_id_wins_over_a_name_that_looks_like_it() -> None:
     named, meant = a_template(uuid="1", name="2"), a_template(uuid="2", name="x")
     assert a_catalog(named, meant).template("2") is meant
-
-
-# -- usage ----------------------------------------------------------------------------------------------------------------
-
-
-def _usage(before: dict[str, Any], status: str, **after: Any) -> list[tuple[str, int, Any]]:
-    rows = usage_rows(a_cluster(**before), an_observed(status, **after), NOW)
-    return [(row["role"], row["nodes"], row["at"]) for row in rows]
-
-
-def test_usage_begins_when_magnum_finished_not_when_it_was_seen() -> None:
-    assert _usage({}, "CREATE_COMPLETE", node_count=3, updated_at=ago(40)) == [("worker", 3, ago(40)), ("master", 1, ago(40))]
-
-
-@pytest.mark.parametrize(
-    "status", ["CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "CREATE_FAILED", "DELETE_IN_PROGRESS", "DELETE_FAILED", "ODD"]
-)
-def test_usage_waits_for_the_end_of_a_change(status: str) -> None:
-    assert _usage({}, status, node_count=3) == []
-
-
-def test_usage_of_what_is_known_is_not_told_again() -> None:
-    known = {"status": "UPDATE_COMPLETE", "observed_node_count": 3, "observed_master_count": 1}
-    assert _usage(known, "UPDATE_COMPLETE", node_count=3) == []
-
-
-def test_usage_of_a_failed_update_counts_what_runs() -> None:
-    assert _usage({"status": "UPDATE_IN_PROGRESS"}, "UPDATE_FAILED", node_count=5)[0] == ("worker", 5, NOW)
-
-
-def test_usage_change_that_magnum_did_not_date_begins_now() -> None:
-    known = {"status": "UPDATE_COMPLETE", "observed_node_count": 3, "observed_master_count": 1, "observed_at": ago(10)}
-    assert _usage(known, "UPDATE_COMPLETE", node_count=4, updated_at=ago(600))[0] == ("worker", 4, NOW)
-
-
-def test_usage_is_never_in_the_future() -> None:
-    assert _usage({}, "CREATE_COMPLETE", updated_at=NOW + timedelta(minutes=5))[0][2] == NOW
 
 
 # -- rates ----------------------------------------------------------------------------------------------------------------
