@@ -10,14 +10,14 @@ from typing import Any
 
 import psutil
 
-from benchmarks import accept, allocation, converge, start
+from benchmarks import accept, allocation, converge, power, start
 from deployment.local.environment import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 RAW = ROOT / "docs" / "benchmarks.json"
 _ALL = {"accept": accept.measure, "converge": converge.measure, "start": start.measure}
 _CLASSES = ("share", "1 GPU", "2 GPU", "4 GPU", "8 GPU", "0 GPU")
-_TRACES = {"allocation": allocation.measure}  #: those that need a trace's folder: `--traces DIR`
+_TRACES = {"allocation": allocation.measure, "power": power.measure}  #: those that need a trace's folder: `--traces DIR`
 
 
 def main(words: list[str]) -> int:
@@ -32,7 +32,7 @@ def main(words: list[str]) -> int:
             return 2
     names = words or ([] if folder else list(_ALL))
     if any(name in _TRACES for name in names) and not folder:
-        sys.stderr.write("allocation needs the openb trace: --traces DIR.\n")
+        sys.stderr.write(f"{', '.join(_TRACES)} need the openb trace: --traces DIR.\n")
         return 2
     if folder and not words:
         names = list(_TRACES)
@@ -76,7 +76,13 @@ def _page(known: dict[str, Any]) -> str:
         "",
         "Written by `make bench`; the raw figures are in `benchmarks.json`. Each figure stands beside a baseline of the same run.",
     ]
-    for name, section in (("accept", _accept), ("converge", _converge), ("start", _start), ("allocation", _allocation)):
+    for name, section in (
+        ("accept", _accept),
+        ("converge", _converge),
+        ("start", _start),
+        ("allocation", _allocation),
+        ("power", _power),
+    ):
         if name in known:
             machine = known[name]["machine"]
             where = (
@@ -114,6 +120,31 @@ def _allocation(figures: dict[str, Any]) -> list[str]:
         pairs = [f"{found['fgd']['dropped'].get(kind, 0):g} / {found['ours']['dropped'].get(kind, 0):g}" for kind in _CLASSES]
         drops.append(f"| {name} | {' | '.join(pairs)} |")
     return [*lines, *drops]
+
+
+def _power(figures: dict[str, Any]) -> list[str]:
+    loads = [f"{load:.0%}" for load in figures["loads"]]
+    lines = [
+        "## Power",
+        "",
+        "Kilowatts drawn when tasks for a part of all GPU capacity have come (the trace and arrivals of the allocation experiment; mean of",
+        f"{figures['seeds']} seeds); nodes without work are off. In brackets, how much less than FGD. The weight of a watt is",
+        f"`PLACEMENT_WATT_WEIGHT`: {', '.join(f'{weight:g} for *{name}*' for name, weight in power.WEIGHTS.items())}. The bound is that of a linear",
+        "programme that may divide tasks and nodes: nothing can draw less. Watts are modelled, see `benchmarks/power.py`.",
+    ]
+    for name in allocation.LISTS:
+        found = figures[name]
+        fgd = found["fgd"]["kilowatts"]
+        lines += [
+            "",
+            f"| {name} | {' | '.join(f'kW at {load}' for load in loads)} | allocated at saturation |",
+            "|---" * (len(loads) + 2) + "|",
+        ]
+        for policy, row in found.items():
+            less = [f"{kw:.0f} ({100 * (kw / base - 1):+.1f} %)" for kw, base in zip(row["kilowatts"], fgd, strict=True)]
+            share = f"{row['allocated']:.2f} %" if "allocated" in row else ""
+            lines.append(f"| {policy} | {' | '.join(less)} | {share} |")
+    return lines
 
 
 def _accept(figures: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import random
 from collections import Counter, OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -237,11 +238,21 @@ def class_of(task: Shape) -> str:
     return "share" if task.share_milli < WHOLE else f"{task.accelerators} GPU"
 
 
-def experiment(trace: Trace, scorer: Scorer, seed: int) -> Run:
-    """One run."""
+def experiment(
+    trace: Trace,
+    scorer: Scorer,
+    seed: int,
+    *,
+    watts: Callable[[int, int, str], tuple[float, float]] = lambda _memory, _count, _model: (0.0, 0.0),
+    watch: Callable[[float, Shape, Capacity], None] = lambda _load, _task, _capacity: None,
+) -> Run:
+    """One run. ``watts``: of a node with so much memory (MiB) and so many devices of a model, idle and by which a busy device adds;
+    ``watch`` is told of each task that found room: the load asked for so far, the task, and the nodes.
+    """
     capacity = Capacity()
     for cpu, memory, count, model in trace.nodes:
-        capacity.add(cpu_milli=cpu, memory_mib=memory, model=model, devices=count)
+        idle, device = watts(memory, count, model)
+        capacity.add(cpu_milli=cpu, memory_mib=memory, model=model, devices=count, idle_w=idle, device_w=device)
     total = sum(count for _, _, count, _ in trace.nodes)
     run = Run(0.0, LOAD)
     asked = placed = 0
@@ -261,6 +272,7 @@ def experiment(trace: Trace, scorer: Scorer, seed: int) -> Run:
             continue
         capacity.take(slot, task, devices)
         placed += task.devices_milli
+        watch(asked / total / WHOLE, task, capacity)
     run.allocated = 100 * placed / total / WHOLE
     return run
 

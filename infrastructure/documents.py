@@ -75,6 +75,7 @@ MEANING: Final = {
     "NODE_RESERVED_MEMORY_PERCENT": "The share of each node's memory that it keeps for them.",
     "SITE_POWER_BUDGET": "Watts that all clusters of the region together may draw at their highest. Nothing that would exceed it is made or woken.",
     "PROJECT_POWER_BUDGET": "The same for each project's clusters.",
+    "PLACEMENT_WATT_WEIGHT": "What a watt weighs against room on nodes, in thousandths of an accelerator, while much is free. 0: nothing; 2 saves the most.",
     "ELECTRICITY_RATE": "Price of a kWh; weighs watts against money when workloads are matched.",
     "PLACEMENT_LEASE": "Seconds for which capacity is held where a request names no lease.",
     "PLACEMENT_LEASE_MAX": "The longest lease, in seconds.",

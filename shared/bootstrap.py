@@ -27,6 +27,7 @@ from shared.services.jobs import JobService
 from shared.services.matching import MatchService
 from shared.services.metering import MeteringService
 from shared.services.placements import PlacementService
+from shared.services.power import PowerBudgets
 from shared.services.relay import Relay
 from shared.services.runner import Runner
 from shared.services.scaling import ScalingService
@@ -133,9 +134,10 @@ def build(
         database, the_cloud, clusters, HotTemplates(), clock, region=region, settings=settings.network, nudge=nudge
     )
     templates = TemplateService(database, catalogs, ShippedTypes(), region=region)
-    clusters.give(stacks.prepare_network, templates.find_type)
     accelerators = AcceleratorService(load_catalogue(settings.placement), catalogs, region=region)
-    fleets = Fleets(catalogs, accelerators)
+    power = PowerBudgets(catalogs, accelerators, settings.placement)
+    clusters.give(stacks.prepare_network, templates.find_type, power)
+    fleets = Fleets(catalogs, accelerators, watt_weight=settings.placement.watt_weight)
     matching = MatchService(
         database,
         fleets,

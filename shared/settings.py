@@ -100,6 +100,7 @@ class PlacementSettings:
     site_power_w: float | None = None  #: what all clusters of a region together may draw at their highest; None: no limit
     project_power_w: float | None = None  #: what one project's clusters may, each project by itself
     electricity_per_kwh: float = 0.12  #: in the price currency; weighs watts against money in a match
+    watt_weight: float = 0.1  #: of a watt against room, in thousandths of an accelerator, while much is free
     lease_s: float = 3600.0  #: of a placement whose request names none
     lease_max_s: float = 30 * 86400.0
 
@@ -262,6 +263,7 @@ def load() -> Settings:
             site_power_w=env.float("SITE_POWER_BUDGET", None, validate=positive),
             project_power_w=env.float("PROJECT_POWER_BUDGET", None, validate=positive),
             electricity_per_kwh=env.float("ELECTRICITY_RATE", 0.12, validate=validate.Range(min=0)),
+            watt_weight=env.float("PLACEMENT_WATT_WEIGHT", 0.1, validate=validate.Range(min=0, max=100)),
             lease_s=env.float("PLACEMENT_LEASE", 3600.0, validate=positive),
             lease_max_s=env.float("PLACEMENT_LEASE_MAX", 2_592_000.0, validate=positive),
         )

@@ -341,10 +341,11 @@ class ClusterRepository:
     # -- inventory ------------------------------------------------------------------------------------------------------
 
     def by_uuids(self, region: str, uuids: Sequence[str]) -> dict[str, Cluster]:
-        """Rows that hold these Magnum clusters, deleted ones too."""
+        """Rows that hold these Magnum clusters, deleted ones too; locked, so that what is read of them next is of the same moment."""
         rows = self._connection.execute(
             text(
-                f"SELECT {CLUSTER_COLUMNS} FROM clusters c WHERE c.region = :region AND c.magnum_uuid = ANY(CAST(:uuids AS text[]))"
+                f"SELECT {CLUSTER_COLUMNS} FROM clusters c WHERE c.region = :region"
+                " AND c.magnum_uuid = ANY(CAST(:uuids AS text[])) ORDER BY c.id FOR NO KEY UPDATE"
             ),
             {"region": region, "uuids": list(uuids)},
         ).mappings()

@@ -39,7 +39,7 @@ _RECORD = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _INSERTED)
 _CLUSTERS = """SELECT c.id, c.name, c.phase, c.live, c.managed, c.flavor, c.master_flavor, c.template_id, c.template_name,
   c.node_count, c.observed_node_count, coalesce(c.observed_master_count, c.master_count) AS masters, c.labels, c.health_status,
   c.hibernated_sizes, c.status, c.created_at,
-  coalesce((SELECT jsonb_agg(jsonb_build_object('name', g.name, 'flavor', g.flavor, 'node_count', g.node_count,
+  coalesce((SELECT jsonb_agg(jsonb_build_object('name', g.name, 'flavor', coalesce(g.flavor, c.flavor), 'node_count', g.node_count,
     'least', g.least, 'most', g.most) ORDER BY g.name) FROM node_groups g WHERE g.cluster_id = c.id), '[]'::jsonb) AS groups
   FROM clusters c WHERE c.region = :region AND c.project_id = :project"""
 
@@ -97,23 +97,30 @@ class PlacementRepository:
         values: dict[str, Any] = {"region": scope.region, "project": scope.project_id, "ids": list(ids or ())}
         return list(self._connection.execute(text(_CLUSTERS + condition), values).mappings())
 
-    def nodes_elsewhere(self, scope: Scope) -> list[tuple[str, str, int]]:
-        """Project, flavor and number of the nodes of all other projects of the region: those that are wanted or still there."""
+    def hold_power(self, region: str) -> None:
+        """Until the transaction ends, nobody else checks a power budget in this region: what one adds, the next must see."""
+        self._connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:region, 8))"), {"region": region})
+
+    def nodes(self, region: str) -> list[tuple[str, str, int]]:
+        """Project, flavor and number of the nodes of all live clusters: those that are wanted or still there, whichever are more. Of a
+        cluster that is woken, those that come back.
+        """
         rows = self._connection.execute(
             text(
-                "WITH c AS (SELECT * FROM clusters WHERE region = :region AND project_id <> :project AND live),"
-                " g AS (SELECT g.cluster_id, g.flavor, g.node_count FROM node_groups g JOIN c ON c.id = g.cluster_id"
-                " WHERE c.phase <> 'Hibernated'),"
+                "WITH c AS (SELECT *, phase = 'Hibernated' AS asleep, (SELECT coalesce(sum(value::int), 0) FROM"
+                "  jsonb_each_text(coalesce(hibernated_sizes, '{}'))) AS slept FROM clusters WHERE region = :region AND live),"
+                " g AS (SELECT g.cluster_id, coalesce(g.flavor, c.flavor) AS flavor, greatest(g.node_count, coalesce((c.hibernated_sizes ->> g.name)::int, 0))"
+                "  AS node_count FROM node_groups g JOIN c ON c.id = g.cluster_id WHERE NOT c.asleep),"
                 " s AS (SELECT cluster_id, sum(node_count) AS nodes FROM g GROUP BY cluster_id)"
                 " SELECT project_id, coalesce(flavor, ''), sum(nodes)::int FROM ("
-                "  SELECT c.project_id, c.flavor, CASE WHEN c.phase = 'Hibernated' THEN coalesce(c.observed_node_count, 0) ELSE"
-                "   greatest(0, greatest(c.node_count, coalesce(c.observed_node_count, 0)) - coalesce(s.nodes, 0)) END AS nodes"
+                "  SELECT c.project_id, c.flavor, CASE WHEN c.asleep THEN coalesce(c.observed_node_count, 0) ELSE"
+                "   greatest(0, greatest(c.node_count, coalesce(c.observed_node_count, 0), c.slept) - coalesce(s.nodes, 0)) END AS nodes"
                 "   FROM c LEFT JOIN s ON s.cluster_id = c.id"
                 "  UNION ALL SELECT c.project_id, c.master_flavor, coalesce(c.observed_master_count, c.master_count) FROM c"
                 "  UNION ALL SELECT c.project_id, g.flavor, g.node_count FROM g JOIN c ON c.id = g.cluster_id) AS n"
                 " WHERE nodes > 0 GROUP BY project_id, flavor"
             ),
-            {"region": scope.region, "project": scope.project_id},
+            {"region": region},
         )
         return [(row[0], row[1], row[2]) for row in rows]
 

@@ -21,6 +21,10 @@ DEVICES_MAX: Final = 64
 WHOLE: Final = 1000
 _FIRST: Final = 64
 _LOG_MAX: Final = 200_000
+_COLUMNS: Final = (
+    *("there", "cpu", "memory", "cpu_all", "memory_all", "model", "count", "whole", "largest", "free_milli"),
+    *("idle_w", "device_w"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,8 @@ class Capacity:
         self.whole: Ints = np.zeros(_FIRST, dtype=np.int64)  #: devices that are wholly free
         self.largest: Ints = np.zeros(_FIRST, dtype=np.int64)  #: the most that is free of any one device
         self.free_milli: Ints = np.zeros(_FIRST, dtype=np.int64)  #: sum over devices
+        self.idle_w: Floats = np.zeros(_FIRST)  #: watts of the node while it does nothing
+        self.device_w: Floats = np.zeros(_FIRST)  #: watts that one busy device adds
         self.device: NDArray[np.int16] = np.zeros((_FIRST, 1), dtype=np.int16)
 
     @property
@@ -114,8 +120,13 @@ class Capacity:
         """The model of a number."""
         return self._names[number]
 
-    def add(self, *, cpu_milli: int, memory_mib: int, model: str = "", devices: int = 0) -> int:
-        """An empty node; its slot. ValueError for more devices than a node can have."""
+    def add(
+        self, *, cpu_milli: int, memory_mib: int, model: str = "", devices: int = 0, idle_w: float = 0.0, device_w: float = 0.0
+    ) -> int:
+        """An empty node; its slot. ``idle_w``: watts of it while it does nothing; ``device_w``: that one busy device adds.
+
+        ValueError for more devices than a node can have.
+        """
         if not 0 <= devices <= DEVICES_MAX:
             msg = f"a node has 0 to {DEVICES_MAX} devices, not {devices}"
             raise ValueError(msg)
@@ -129,6 +140,7 @@ class Capacity:
         self.memory[slot] = self.memory_all[slot] = memory_mib
         self.model[slot] = self.model_id(model if devices else "")
         self.count[slot] = devices
+        self.idle_w[slot], self.device_w[slot] = idle_w, device_w
         self.device[slot] = 0
         self.device[slot, :devices] = WHOLE
         self._sum(slot)
@@ -255,7 +267,7 @@ class Capacity:
         slot, self._size = self._size, self._size + 1
         if slot >= len(self.there):
             more = 2 * len(self.there)
-            for name in ("there", "cpu", "memory", "cpu_all", "memory_all", "model", "count", "whole", "largest", "free_milli"):
+            for name in _COLUMNS:
                 old = getattr(self, name)
                 new = np.zeros(more, dtype=old.dtype)
                 new[: len(old)] = old

@@ -361,6 +361,8 @@ class ProjectFleet:
                 memory_mib=shape.memory_mib,
                 model=shape.accelerator.id if shape.accelerator else "",
                 devices=shape.devices,
+                idle_w=shape.idle_w,
+                device_w=shape.draw_w(0, 1),
             )
             row = self._slots.take()
             if row != slot:

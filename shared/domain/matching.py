@@ -31,6 +31,8 @@ MOST_REJECTED: Final = 50
 #: Nodes looked at for a candidate, and clusters tried where several pods must find room.
 _LOOKED_AT: Final = 24
 _TRIED: Final = 8
+#: The same where only the best one is asked for, and how many rejections are told then.
+_LOOKED_AT_FIRST, _TOLD_FIRST = 8, 3
 _ASLEEP: Final = 2  #: the state of a hibernated cluster in the fleet's table
 
 
@@ -167,10 +169,14 @@ class Matcher:
         self._offers = offers
         self._rejected: list[Rejected] = []
         self._counts: Counter[str] = Counter()
+        self._look_at, self._tell = _LOOKED_AT, MOST_REJECTED
 
     def match(self, work: Workload, *, first_only: bool = False) -> Matched:
-        """All ways, best first. ``first_only``: where what is free is enough, nothing else is looked at, and one way is told."""
+        """All ways, best first. ``first_only``: where what is free is enough, nothing else is looked at, and one way is told. It is the
+        best of those that leave the least useless, of fewer than otherwise.
+        """
         self._rejected, self._counts = [], Counter()
+        self._look_at, self._tell = (_LOOKED_AT_FIRST, _TOLD_FIRST) if first_only else (_LOOKED_AT, MOST_REJECTED)
         shape, models = self._shape(work)
         if work.accelerators and not models:
             words = "No accelerator of the catalogue has the kind, models and memory that are asked for."
@@ -271,7 +277,7 @@ class Matcher:
 
     def _singles(self, work: Workload, shape: Shape, roomy: Ints) -> list[Candidate]:
         fleet = self._fleet
-        ranked = fleet.scorer.rank(fleet.capacity, shape, roomy, limit=_LOOKED_AT)
+        ranked = fleet.scorer.rank(fleet.capacity, shape, roomy, limit=self._look_at)
         seen: dict[int, None] = {}
         found = []
         order = list(zip(ranked.slots.tolist(), ranked.fragmentation.tolist(), strict=True))
@@ -294,7 +300,7 @@ class Matcher:
         fleet = self._fleet
         if not len(roomy):
             return []
-        ranked = fleet.scorer.rank(fleet.capacity, shape, roomy, limit=_LOOKED_AT)
+        ranked = fleet.scorer.rank(fleet.capacity, shape, roomy, limit=self._look_at)
         of = fleet.cluster_of
         order = dict.fromkeys(of[ranked.slots].tolist())
         also = [m.index for ref in sorted(work.preferred) if (m := fleet.named(ref)) is not None]
@@ -367,7 +373,7 @@ class Matcher:
 
     def _tell_full(self, work: Workload, shape: Shape, full: Bools, room: Any) -> None:
         indices = np.flatnonzero(full)
-        told = indices[: max(0, MOST_REJECTED - len(self._rejected))]
+        told = indices[: max(0, self._tell - len(self._rejected))]
         for index in told.tolist():
             member = self._fleet.member_at(index)
             shapes = [group.shape for group in member.groups if group.shape is not None]
@@ -397,14 +403,14 @@ class Matcher:
         can = (kind > 0) & open_to & (per_node[kind] > 0)
         more = -(-work.replicas // np.maximum(per_node[kind], 1))
         bounded = can & (more > groups.column("spare"))
-        for index in np.flatnonzero(bounded)[:MOST_REJECTED].tolist():
+        for index in np.flatnonzero(bounded)[: self._tell].tolist():
             group = fleet.group_at(index)
             most = NODE_COUNT_MAX if group.most is None else group.most
             words = f"Group {group.name} may have {most} nodes; {group.count} + {int(more[index])} are more."
             self._reject(Way.SCALE, "GROUP_FULL", words, group.cluster.name, group.cluster)
         rows = np.flatnonzero(can & ~bounded)
         added = more[rows] * price[kind[rows]]
-        near = rows[np.argsort(added, kind="stable")[:_LOOKED_AT]].tolist()
+        near = rows[np.argsort(added, kind="stable")[: self._look_at]].tolist()
         for ref in sorted(work.preferred):
             member = fleet.named(ref)
             near += [g.index for g in member.groups if g.index in set(rows.tolist()) and g.index not in near] if member else []
@@ -613,19 +619,19 @@ class Matcher:
 
     def _reject_at(self, way: Way, code: str, where: Bools, words: Callable[[Member], str]) -> None:
         indices = np.flatnonzero(where)
-        told = [self._fleet.member_at(index) for index in indices[:MOST_REJECTED].tolist()]
+        told = [self._fleet.member_at(index) for index in indices[: self._tell].tolist()]
         self._reject_many(way, code, told, words)
         self._counts[code] += len(indices) - len(told)
 
     def _reject_many(self, way: Way, code: str, members: Sequence[Member], words: Callable[[Member], str]) -> None:
         for number, member in enumerate(members):
-            if number < MOST_REJECTED:
+            if number < self._tell:
                 self._reject(way, code, words(member), member.name, member)
-        self._counts[code] += max(0, len(members) - MOST_REJECTED)
+        self._counts[code] += max(0, len(members) - self._tell)
 
     def _reject(self, way: Way, code: str, detail: str, name: str, member: Member | None = None) -> None:
         self._counts[code] += 1
-        if len(self._rejected) < MOST_REJECTED:
+        if len(self._rejected) < self._tell:
             self._rejected.append(Rejected(way, code, detail, name, str(member.id) if member else None))
 
 

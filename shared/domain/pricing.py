@@ -3,7 +3,7 @@
 A node's free devices are worth what the usual mix could make of them: each device's free part has the value of the best set of shares that
 fits into it, at prices that are the dual values of a cutting-stock programme over the mix (Gilmore and Gomory, 1961: patterns by a knapsack).
 Free devices whose node has too few cores or too little memory left for them are worth less. A pod goes where it lessens the worth of
-its node least. Everything is learnt from the shapes that were asked for; nothing is fitted to a list of tasks.
+its node least and draws the fewest watts; the more of the fleet is taken, the less the watts count. Everything is learnt from the shapes that were asked for; nothing is fitted to a list of tasks.
 
 The experiment that this is measured by is that of Weng et al., "Beware of Fragmentation" (USENIX ATC 2023); see benchmarks/allocation.py.
 """
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from shared.domain.capacity import WHOLE, Capacity, Floats, Ints, Ranked, Shape
 from shared.domain.scoring import best_of
@@ -28,6 +29,10 @@ _LACK: Final = 100.0
 _ENOUGH: Final = 0.875
 #: An idle node costs this more: only among equals does it matter whether a node has work already.
 _TIE: Final = 0.01
+#: What a watt costs (a device is worth 1000) while no more than `_ROOMY` of the fleet is taken; nothing any more from `_SCARCE` on, where
+#: room is worth more than watts. In between it falls in steps, since scores are kept as long as the cost of a watt stays.
+WATT: Final = 0.1
+_ROOMY, _SCARCE, _STEPS = 0.4, 0.8, 20
 #: What is equal even then is parted by a number mixed out of the slot: in any order that means something, equals fill up together.
 _TINY: Final = 1e-6
 #: Pods after which half of what was learnt before is forgotten.
@@ -183,6 +188,34 @@ def _mixed(slots: Ints) -> Floats:
     return ((slots * 2_654_435_761) % 4_294_967_296) / 4_294_967_296
 
 
+def _need_to_save(capacity: Capacity) -> float:
+    """How much watts count, from 1 down to 0: the less, the more of the fleet's devices or cores is taken."""
+    size = capacity.size
+    parts = [(capacity.cpu[:size], capacity.cpu_all[:size]), (capacity.free_milli[:size], capacity.count[:size] * WHOLE)]
+    load = max((1 - free.sum() / all_.sum() for free, all_ in parts if all_.any()), default=0.0)
+    step = int(load * _STEPS + 1e-9) / _STEPS
+    return min(1.0, max(0.0, (_SCARCE - step) / (_SCARCE - _ROOMY)))
+
+
+def _watts(capacity: Capacity, shape: Shape, slots: Ints) -> Floats:
+    """Watts that one such pod draws on each node: its devices', and of what the node draws idle as large a part as the pod makes of the
+    node's scarcest resource unusable for others. To charge the whole of it to the pod that switches a node on would favour small
+    nodes, however much they draw for what they hold.
+    """
+    taken: Any = 0.0
+    more: Any = 0.0
+    for free, whole, asked in (
+        (capacity.cpu[slots], capacity.cpu_all[slots], shape.cpu_milli),
+        (capacity.memory[slots], capacity.memory_all[slots], shape.memory_mib),
+        (capacity.free_milli[slots], capacity.count[slots] * WHOLE, shape.devices_milli),
+    ):
+        full = np.maximum(whole, 1)
+        taken = np.maximum(taken, (whole - free) / full)
+        more = np.maximum(more, (whole - free + asked) / full)
+    found: Floats = capacity.idle_w[slots] * (more - taken) + capacity.device_w[slots] * (shape.devices_milli / WHOLE)
+    return found
+
+
 @dataclass
 class _Known:
     """Scores of one shape by slot: what placing one such pod there costs, and up to which change of the nodes they are right."""
@@ -192,14 +225,19 @@ class _Known:
 
 
 class LearntPrices:
-    """Scores by what a pod lessens the worth of its node (the port ``Scorer``). ``online``: learn from every shape at once."""
+    """Scores by what a pod lessens the worth of its node (the port ``Scorer``). ``online``: learn from every shape at once.
 
-    def __init__(self, prices: Prices | None = None, *, online: bool = False) -> None:
+    ``watt``: what a watt weighs while there is much room, in thousandths of a device.
+    """
+
+    def __init__(self, prices: Prices | None = None, *, online: bool = False, watt: float = WATT) -> None:
         self.mix = Mix()
         self.prices = prices or Prices.plain()
         self._online = online
+        self._watt_at_most = watt
         self._next_lesson = float(_FIRST_LESSON)
         self._known: OrderedDict[Shape, _Known] = OrderedDict()
+        self._watt = 0.0  #: what a watt costs at the present load
 
     def learn(self, shape: Shape) -> None:
         """Such a pod was asked for."""
@@ -217,8 +255,7 @@ class LearntPrices:
         """The best ``limit`` of ``slots``."""
         scores = self._scores(capacity, shape)[slots]
         best = best_of(slots, scores, limit)
-        useless = np.array([self._useless_after(capacity, shape, int(slot)) for slot in slots[best]])
-        return Ranked(slots[best], scores[best], useless)
+        return Ranked(slots[best], scores[best], self._useless_more(capacity, shape, slots[best]))
 
     def devices(self, capacity: Capacity, shape: Shape, slot: int) -> tuple[int, ...] | None:
         """Of a share, the device whose room loses the least worth; among equals the fullest."""
@@ -226,15 +263,23 @@ class LearntPrices:
             return capacity.devices_for(slot, shape)
         if capacity.devices_for(slot, shape) is None:
             return None
-        free = capacity.device[slot, : int(capacity.count[slot])].astype(np.int64)
-        fitting = np.flatnonzero(free >= shape.share_milli)
+        order = self._order_of_devices(shape.share_milli)[capacity.device[slot, : int(capacity.count[slot])]]
+        return (int(np.argmin(order)),)
+
+    def _order_of_devices(self, share: int) -> Floats:
+        """By what is free of a device: how late it comes in question for a share; never, where it can't give it."""
         room = self.prices.room
-        loss = room[free[fitting]] - room[free[fitting] - shape.share_milli]
-        return (int(fitting[np.lexsort((free[fitting], np.round(loss, 6)))[0]]),)
+        order = np.full(WHOLE + 1, np.inf)
+        order[share:] = np.round(room[share:] - room[: WHOLE + 1 - share], 6) + np.arange(share, WHOLE + 1) * 1e-10
+        return order
 
     # -- scores ---------------------------------------------------------------------------------------------------------------
 
     def _scores(self, capacity: Capacity, shape: Shape) -> Floats:
+        watt = self._watt_at_most * _need_to_save(capacity)
+        if watt != self._watt:
+            self._watt = watt
+            self._known.clear()
         known = self._known.get(shape)
         size = capacity.size
         if known is None or len(known.scores) < size or known.at < capacity.oldest:
@@ -252,7 +297,7 @@ class LearntPrices:
 
     def _loss(self, capacity: Capacity, shape: Shape, slots: Ints) -> Floats:
         """What the nodes are worth less with one such pod more; of nodes without room, any number."""
-        room, whole = self.prices.room, self.prices.room[WHOLE]
+        whole = self.prices.room[WHOLE]
         cpu, memory = capacity.cpu[slots], capacity.memory[slots]
         free = capacity.free_milli[slots].astype(float)
         if not shape.accelerators:
@@ -260,18 +305,27 @@ class LearntPrices:
         elif shape.share_milli == WHOLE:
             lost = shape.accelerators * whole
         else:
-            device = capacity.device[slots].astype(np.int64)
-            left = device - shape.share_milli
-            losses = np.where(left >= 0, room[device] - room[np.maximum(left, 0)], np.inf)
-            lost = losses.min(axis=1)
-            lost[~np.isfinite(lost)] = 0.0
+            lost = self._least_loss(capacity.device[slots], shape.share_milli)
         before = self._lack(cpu, memory, free)
         after = self._lack(cpu - shape.cpu_milli, memory - shape.memory_mib, free - shape.devices_milli)
         idle = (cpu == capacity.cpu_all[slots]) & (free == capacity.count[slots] * WHOLE)
         # Work without accelerators keeps off nodes that have some, as long as there are others.
         strange = (capacity.count[slots] > 0) * (0.0 if shape.accelerators else 1.0)
-        found: Floats = lost + (after - before) + strange + _TIE * idle + _TINY * _mixed(slots)
+        found: Floats = (
+            lost + (after - before) + strange + self._watt * _watts(capacity, shape, slots) + _TIE * idle + _TINY * _mixed(slots)
+        )
         return np.round(found, 9)
+
+    def _least_loss(self, devices: NDArray[np.int16], share: int) -> Floats:
+        """By node, what its best device loses by giving this share; 0 where none can give it."""
+        room = self.prices.room
+        loss = np.full(WHOLE + 1, np.inf)
+        loss[share:] = room[share:] - room[: WHOLE + 1 - share]
+        least = np.full(len(devices), np.inf)
+        for column in devices.T:  # far faster than the least of each short row
+            np.minimum(least, loss[column], out=least)
+        least[np.isinf(least)] = 0.0
+        return least
 
     def _lack(self, cpu: Any, memory: Any, free: Any) -> Any:
         """What free devices are worth less for want of cores and memory."""
@@ -281,21 +335,27 @@ class LearntPrices:
                 worth = worth + _LACK * np.maximum(0.0, free / WHOLE - there / each)
         return worth
 
-    def _useless_after(self, capacity: Capacity, shape: Shape, slot: int) -> float:
-        """Thousandths of devices that the pod makes useless to the mix: parts that no usual share fills, and devices without cores."""
-        free = capacity.device[slot, : int(capacity.count[slot])].astype(np.int64)
-        taken = self.devices(capacity, shape, slot) or ()
-        left = free.copy()
-        left[list(taken)] -= shape.share_milli
-        before = self._useless(free, int(capacity.cpu[slot]), int(capacity.memory[slot]))
-        after = self._useless(left, int(capacity.cpu[slot]) - shape.cpu_milli, int(capacity.memory[slot]) - shape.memory_mib)
-        return after - before
+    def _useless_more(self, capacity: Capacity, shape: Shape, slots: Ints) -> Floats:
+        """Thousandths of devices that one such pod makes useless to the mix on each node: parts that no usual share fills, and devices
+        without cores.
+        """
+        devices = capacity.device[slots]
+        hole = np.arange(WHOLE + 1) - self.prices.room / max(float(self.prices.room[WHOLE]), 1e-9) * WHOLE
+        holes = hole[devices].sum(axis=1)
+        then = holes
+        if shape.accelerators and shape.share_milli < WHOLE and len(slots):
+            chosen = np.argmin(self._order_of_devices(shape.share_milli)[devices], axis=1)
+            free = devices[np.arange(len(slots)), chosen].astype(np.int64)
+            then = holes - hole[free] + hole[np.maximum(free - shape.share_milli, 0)]
+        cpu, memory, whole = capacity.cpu[slots], capacity.memory[slots], capacity.free_milli[slots]
+        now = self._useless(whole, holes, cpu, memory)
+        after = self._useless(whole - shape.devices_milli, then, cpu - shape.cpu_milli, memory - shape.memory_mib)
+        return after - now
 
-    def _useless(self, free: Ints, cpu: int, memory: int) -> float:
-        whole = max(float(self.prices.room[WHOLE]), 1e-9)
-        holes = float((free - self.prices.room[free] / whole * WHOLE).sum())
-        usable = float(free.sum()) / WHOLE
+    def _useless(self, free: Any, holes: Floats, cpu: Any, memory: Any) -> Floats:
+        usable: Any = free / WHOLE
         for there, each in ((cpu, self.prices.cpu_milli), (memory, self.prices.memory_mib)):
             if each > 0:
-                usable = min(usable, there / each)
-        return holes + max(0.0, float(free.sum()) - usable * WHOLE)
+                usable = np.minimum(usable, there / each)
+        found: Floats = holes + np.maximum(0.0, free - usable * WHOLE)
+        return found

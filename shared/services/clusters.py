@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from shared.domain.cluster_types import ClusterType
     from shared.domain.stacks import Stack
     from shared.services.catalogs import Catalogs
+    from shared.services.power import PowerBudgets
     from shared.settings import EngineSettings
 
 #: Fields of a create that go to Magnum under the same name.
@@ -103,11 +104,27 @@ class ClusterService:
         self._nudge = nudge
         self._networks: PrepareNetwork = _no_networks
         self._find_type: Callable[[str, str], ClusterType | None] = lambda _project, _name: None
+        self._power: PowerBudgets | None = None
 
-    def give(self, networks: PrepareNetwork, find_type: Callable[[str, str], ClusterType | None]) -> None:
-        """Who prepares clusters' own networks, and who knows cluster types by project and name."""
+    def give(
+        self,
+        networks: PrepareNetwork,
+        find_type: Callable[[str, str], ClusterType | None],
+        power: PowerBudgets | None = None,
+    ) -> None:
+        """Who prepares clusters' own networks, who knows cluster types by project and name, and who keeps power budgets."""
         self._networks = networks
         self._find_type = find_type
+        self._power = power if power is not None and power.set else None
+
+    @contextlib.contextmanager
+    def _promising(self, scope: Scope, *, validate_only: bool) -> Iterator[UnitOfWork]:
+        """A transaction whose changes stay within the power budgets; with ``validate_only`` all of it is taken back."""
+        with contextlib.suppress(_OnlyValidated), self._database.begin() as uow:
+            with self._power.kept(uow, scope) if self._power else contextlib.nullcontext():
+                yield uow
+            if validate_only:
+                raise _OnlyValidated
 
     # -- create ---------------------------------------------------------------------------------------------------
 
@@ -132,7 +149,7 @@ class ClusterService:
         template, kind, wrong = self._examine(scope, catalog, fields)
         if validate_only and not findings and not wrong:
             self._require_free_name(actor, fields["name"])
-            if fields.get("network") != "isolated":
+            if fields.get("network") != "isolated" and not self._power:
                 return None
         if findings or wrong or template is None:
             raise InvalidRequest(as_sentence([*findings, *wrong]), errors=[*findings, *wrong])
@@ -141,7 +158,7 @@ class ClusterService:
         cluster, job = self._new_create(actor, scope, fields, template)
         if kind is not None and not template.uuid:
             job = replace(job, params=job.params | {"template": kind.body(driver_of(kind, catalog))})
-        if fields.get("network") == "isolated" or (kind is not None and kind.node_groups):
+        if self._power or fields.get("network") == "isolated" or (kind is not None and kind.node_groups):
             groups = kind.node_groups if kind is not None else ()
             return self._create_together(actor, fields, cluster, job, groups, idempotency, validate_only=validate_only)
         written = self._database.acceptor.create(cluster, job, idempotency)
@@ -163,7 +180,7 @@ class ClusterService:
     ) -> Accepted | None:
         """Jobs that are promised together: the network's stack first, then the cluster in it, then its further node groups."""
         write = self._networks(actor, cluster, fields.get("network_cidr")) if fields.get("network") == "isolated" else None
-        with contextlib.suppress(_OnlyValidated), self._database.begin() as uow:
+        with self._promising(cluster.scope, validate_only=validate_only) as uow:
             replay = self._recall(uow, actor, idempotency)
             if replay:
                 return replay
@@ -172,8 +189,6 @@ class ClusterService:
                 deadline = first.deadline_at + self._deadlines.of(JobKind.CREATE) if first.deadline_at else None
                 job = replace(job, after_id=first.id, deadline_at=deadline)
                 cluster = replace(cluster, network_stack_id=stack.id)
-            if validate_only:
-                raise _OnlyValidated
             uow.accept.cluster(replace(cluster, node_count=cluster.node_count + sum(group.node_count for group in groups)))
             if idempotency and not uow.accept.remember(actor.project_id, idempotency, job.id):
                 raise _key_in_use()
@@ -187,8 +202,8 @@ class ClusterService:
                 uow.clusters.want_group(cluster.id, group)
                 uow.accept.change(later)
                 sizes[group.name] = group.node_count
-            return self._accepted(uow, cluster.id, job)
-        return None
+            accepted = self._accepted(uow, cluster.id, job)
+        return None if validate_only else accepted
 
     def _examine(
         self, scope: Scope, catalog: Catalog, fields: Mapping[str, Any]
@@ -284,7 +299,7 @@ class ClusterService:
         self.require_credential(Scope(self._region, actor.project_id))
         if fields.get("node_group"):
             self._require_group(actor, cluster_ref, fields["node_group"])
-        with self._database.begin() as uow:
+        with self._promising(Scope(self._region, actor.project_id), validate_only=validate_only) as uow:
             replay = self._recall(uow, actor, idempotency)
             if replay:
                 return replay
@@ -292,8 +307,6 @@ class ClusterService:
             self._refuse_resize(uow, cluster)
             if fields.get("nodes_to_remove"):
                 self._require_choice(cluster)
-            if validate_only:
-                return None
             count = fields["node_count"]
             sizes = _sizes(uow, cluster)
             params: dict[str, Any] = {"node_count": count, "from": cluster.node_count, "before": sizes}
@@ -304,7 +317,8 @@ class ClusterService:
             if fields.get("nodes_to_remove"):
                 params["nodes_to_remove"] = list(fields["nodes_to_remove"])
             total = sum((sizes | {name: count}).values())
-            return self._promise(uow, actor, cluster, JobKind.RESIZE, params, idempotency, node_count=total)
+            promised = self._promise(uow, actor, cluster, JobKind.RESIZE, params, idempotency, node_count=total)
+        return None if validate_only else promised
 
     def _promise(
         self,
@@ -388,17 +402,15 @@ class ClusterService:
             self.get(actor, cluster_ref)
             raise InvalidRequest(as_sentence(findings), errors=findings)
         self.require_credential(Scope(self._region, actor.project_id))
-        with contextlib.suppress(_OnlyValidated), self._database.begin() as uow:
+        with self._promising(Scope(self._region, actor.project_id), validate_only=validate_only) as uow:
             replay = self._recall(uow, actor, idempotency)
             if replay:
                 return replay
             cluster = self._locked(uow, actor, cluster_ref)
             self._refuse_resize(uow, cluster, kind=kind)
             params, total = fill(uow, cluster)
-            if validate_only:
-                raise _OnlyValidated
-            return self._promise(uow, actor, cluster, kind, params, idempotency, node_count=total)
-        return None
+            promised = self._promise(uow, actor, cluster, kind, params, idempotency, node_count=total)
+        return None if validate_only else promised
 
     def request_node_group(self, actor: Actor, cluster_ref: str, fields: Mapping[str, Any], **how: Any) -> Accepted | None:
         """Promise one more group of workers."""

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from shared.domain.fleet import ProjectFleet
-from shared.domain.pricing import LearntPrices, Prices
+from shared.domain.pricing import WATT, LearntPrices, Prices
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -45,9 +45,10 @@ class _Held:
 class Fleets:
     """One fleet per project and region. Safe to use from many threads; one of them at a time has a fleet."""
 
-    def __init__(self, catalogs: Catalogs, accelerators: AcceleratorService) -> None:
+    def __init__(self, catalogs: Catalogs, accelerators: AcceleratorService, *, watt_weight: float = WATT) -> None:
         self._catalogs = catalogs
         self._accelerators = accelerators
+        self._watt_weight = watt_weight
         self._held: dict[Scope, _Held] = {}
         self._guard = threading.Lock()
 
@@ -78,7 +79,7 @@ class Fleets:
     def _fresh(self, uow: UnitOfWork, scope: Scope, held: _Held, shapes: dict[str, NodeShape]) -> ProjectFleet:
         horizon = uow.placements.horizon()
         if held.fleet is None or held.horizon is None or held.shapes != shapes or horizon.at - held.horizon.at > CHANGES_KEPT / 2:
-            held.scorer, held.learnt_at = LearntPrices(), None
+            held.scorer, held.learnt_at = LearntPrices(watt=self._watt_weight), None
             held.fleet = ProjectFleet(held.scorer)
             rows = uow.placements.clusters(scope)
             placements = _by_cluster(uow.placements.active(scope))

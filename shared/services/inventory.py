@@ -109,6 +109,7 @@ class Inventory:
         begun, size = time.monotonic(), min(self._engine.page_size, _PAGE_MAX)
         while time.monotonic() - begun < _SLICE_S:
             asked = time.monotonic()
+            at = self._clock.now()  # what the page shows may be as old as that
             try:
                 items = gateway.page(limit=size, marker=piece.marker)
             except CloudNotFound:
@@ -116,7 +117,6 @@ class Inventory:
                 return
             finally:
                 piece.spent_s += time.monotonic() - asked
-            at = self._clock.now()
             piece.listed += len(items)
             if items:
                 # An administrator is shown every project's clusters, and this is the inventory of one.
@@ -130,6 +130,7 @@ class Inventory:
 
     def _write(self, scope: Scope, items: list[ObservedCluster], at: datetime, piece: Slice) -> None:
         with self._database.begin() as uow:
+            # Locked first: a tick that ends a job meanwhile would otherwise be overwritten with what its job was still doing.
             known = uow.clusters.by_uuids(scope.region, [item.uuid for item in items])
             active = uow.jobs.active_kinds([cluster.id for cluster in known.values()])
             observations: list[dict[str, Any]] = []

@@ -27,6 +27,7 @@ from shared.errors import (
     Unavailable,
     as_sentence,
 )
+from shared.services.power import watts_of
 from shared.services.workloads import as_fields, from_fields, read_workload
 
 if TYPE_CHECKING:
@@ -327,11 +328,9 @@ class MatchService:
         if self._settings.project_power_w is not None:
             headroom["project's power budget"] = self._settings.project_power_w - fleet.max_w()
         if self._settings.site_power_w is not None:
+            nodes = uow.placements.nodes(scope.region)
             shapes = self._accelerators.shapes(self._catalogs.get(scope))
-            others = sum(
-                (shapes[flavor].max_w if flavor in shapes else 0.0) * nodes
-                for _, flavor, nodes in uow.placements.nodes_elsewhere(scope)
-            )
+            others = sum(watts_of(shapes.get(flavor)) * count for project, flavor, count in nodes if project != scope.project_id)
             headroom["site's power budget"] = self._settings.site_power_w - fleet.max_w() - others
         return Limits(headroom, self._settings.electricity_per_kwh)
 

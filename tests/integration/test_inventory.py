@@ -1,9 +1,12 @@
 """What happens outside is noticed; what of ours should not be there is removed; nothing is taken for gone on a guess."""
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import text
 
 from shared.domain.clusters import ClusterSpec, Phase, Scope
 from shared.domain.jobs import JobState
@@ -219,3 +222,39 @@ def test_health_and_addresses_are_kept_up_to_date(world: World) -> None:
     world.inventory_now()
     seen = world.clusters.get(ACTOR, str(accepted.cluster.id))
     assert (seen.api_address, seen.status_reason, seen.health_status) == ("https://10.9.9.9:6443", "checked", "HEALTHY")
+
+
+def test_a_job_that_ends_while_a_page_is_written_is_not_overwritten(world: World) -> None:
+    accepted = ready(world)
+    resized = world.clusters.request_resize(ACTOR, str(accepted.cluster.id), {"node_count": 5})
+    assert resized is not None
+    for _ in range(60):
+        if world.job(resized.job.id).state is JobState.CONVERGING:
+            break
+        world.round()
+    world.clock.advance(60)
+    world.cloud.advance()
+    # A tick has seen it complete and is about to commit, when the inventory comes with a page that shows it complete too.
+    with world.engine.connect() as tick:
+        tick.execute(text("SELECT 1 FROM clusters WHERE id = :id FOR NO KEY UPDATE"), {"id": accepted.cluster.id})
+        taking = threading.Thread(target=world.inventory_now)
+        taking.start()
+        _until(lambda: bool(world.rows("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock'")))
+        tick.execute(
+            text("UPDATE clusters SET phase = 'Ready', observed_generation = generation WHERE id = :id"),
+            {"id": accepted.cluster.id},
+        )
+        tick.execute(
+            text("UPDATE jobs SET state = 'succeeded', step = 'succeeded', finished_at = now() WHERE id = :id"),
+            {"id": resized.job.id},
+        )
+        tick.commit()
+    taking.join(20)
+    assert world.clusters.get(ACTOR, str(accepted.cluster.id)).phase is Phase.READY
+
+
+def _until(happened: Callable[[], bool], seconds: float = 10.0) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end
+        time.sleep(0.01)
