@@ -15,6 +15,7 @@ from api.jobs import JobViews
 from api.kit import Kit, Slots
 from api.match import MatchViews
 from api.policy import Policy
+from api.rates import RateViews
 from api.scaling import ScalingViews
 from api.service import ServiceViews
 from api.spec import make_api
@@ -59,6 +60,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         StackViews(kit),
         MatchViews(kit),
         ScalingViews(kit),
+        RateViews(kit),
         JobViews(kit),
         CredentialViews(kit),
     ):

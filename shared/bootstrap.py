@@ -28,6 +28,7 @@ from shared.services.matching import MatchService
 from shared.services.metering import MeteringService
 from shared.services.placements import PlacementService
 from shared.services.power import PowerBudgets
+from shared.services.rates import RateService
 from shared.services.relay import Relay
 from shared.services.runner import Runner
 from shared.services.scaling import ScalingService
@@ -73,6 +74,7 @@ class Container:
     access: AccessService
     health: HealthService
     metering: MeteringService
+    rates: RateService
     credentials: CredentialService
     upkeep: Upkeep
     announcer: Announcer
@@ -173,6 +175,7 @@ def build(
             broker_ping=BrokerProbe(settings.redis_url),
             is_migrated=lambda: migrate.current(engine) == migrate.head(),
         ),
+        rates=RateService(database),
         metering=MeteringService(database, the_cloud, catalogs, clock, region=region),
         credentials=CredentialService(database, vault, the_cloud, region=region),
         upkeep=Upkeep(database, the_cloud, engine=settings.engine),

@@ -468,6 +468,24 @@ usage_intervals: Final = Table(
     Index("ix_usage_intervals_project", "project_id", "started_at"),
 )
 
+rate_cards: Final = Table(
+    "rate_cards",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("project_id", Text),  # NULL: of every project
+    Column("name", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    _at("valid_from", nullable=False),
+    _at("valid_to"),
+    _json("document"),
+    Column("created_by", Text, nullable=False),
+    _at("created_at", nullable=False, server_default=func.now()),
+    CheckConstraint("valid_to IS NULL OR valid_to > valid_from", name="order"),
+    CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+    Index("ix_rate_cards_project", "project_id", "valid_from"),
+)
+
 cluster_metrics: Final = Table(
     "cluster_metrics",
     metadata,

@@ -19,6 +19,7 @@ from shared.db.clusters import ClusterRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
 from shared.db.placements import PlacementRepository
+from shared.db.rates import RateCardRepository
 from shared.db.scaling import ScalePolicyRepository
 from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
@@ -46,6 +47,7 @@ class UnitOfWork:
         self.scopes = ScopeRepository(connection)
         self.series = SeriesRepository(connection)
         self.usage = UsageRepository(connection)
+        self.rates = RateCardRepository(connection)
         self.audit = AuditRepository(connection)
         self.grants = GrantRepository(connection)
         self.stacks = StackRepository(connection)

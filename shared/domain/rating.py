@@ -57,9 +57,13 @@ class NodeRate:
         return {"flavor": self.flavor, "price_per_hour": self.price_per_hour, "watts": self.watts}
 
 
-#: A node whose flavor is not known: 4 cores, 16 GB.
+#: A node whose flavor is not known.
+DEFAULT_VCPUS: Final = 4
+DEFAULT_MEMORY_GB: Final = 16
 DEFAULT_RATE: Final = NodeRate(
-    "", 4 * PRICE_PER_CORE_HOUR + 16 * PRICE_PER_GB_HOUR, BASE_W + 4 * W_PER_CORE * ASSUMED_UTILISATION + 16 * W_PER_GB
+    "",
+    DEFAULT_VCPUS * PRICE_PER_CORE_HOUR + DEFAULT_MEMORY_GB * PRICE_PER_GB_HOUR,
+    BASE_W + DEFAULT_VCPUS * W_PER_CORE * ASSUMED_UTILISATION + DEFAULT_MEMORY_GB * W_PER_GB,
 )
 
 

@@ -1,4 +1,4 @@
-"""Usage per node group, with overlaps refused by the database.
+"""Usage per node group, with overlaps refused by the database; rate cards.
 
 Old code is still running while this is applied: it writes no node group, and a trigger names the one that its role means.
 
@@ -8,6 +8,7 @@ Follows: 0005
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0008"
 down_revision = "0005"
@@ -65,10 +66,28 @@ def upgrade() -> None:
         postgresql_where=sa.text("ended_at IS NULL AND NOT exact"),
     )
     op.execute(_NO_OVERLAP)
+    op.create_table(
+        "rate_cards",
+        sa.Column("id", sa.UUID(), nullable=False),
+        sa.Column("seq", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("project_id", sa.Text(), nullable=True),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("currency", sa.Text(), nullable=False),
+        sa.Column("valid_from", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("valid_to", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("document", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'::jsonb"), nullable=False),
+        sa.Column("created_by", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("valid_to IS NULL OR valid_to > valid_from", name=op.f("ck_rate_cards_order")),
+        sa.CheckConstraint("currency ~ '^[A-Z]{3}$'", name=op.f("ck_rate_cards_currency")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_rate_cards")),
+    )
+    op.create_index("ix_rate_cards_project", "rate_cards", ["project_id", "valid_from"], unique=False)
 
 
 def downgrade() -> None:
     """Take back. The groups of a role are added up again, and what remains is a total at the flavor of the first."""
+    op.drop_table("rate_cards")
     op.execute("ALTER TABLE usage_intervals DROP CONSTRAINT ex_usage_intervals_overlap")
     op.execute("DROP TRIGGER usage_group_named ON usage_intervals")
     op.execute("DROP FUNCTION kcloud_name_usage_group")
