@@ -10,6 +10,7 @@ from api.access import AccessViews
 from api.auth import Guard, KeystoneValidator, Tokens, Validator
 from api.changes import ChangeViews
 from api.clusters import ClusterViews
+from api.costs import CostViews
 from api.credentials import CredentialViews
 from api.jobs import JobViews
 from api.kit import Kit, Slots
@@ -61,6 +62,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         MatchViews(kit),
         ScalingViews(kit),
         RateViews(kit),
+        CostViews(kit),
         JobViews(kit),
         CredentialViews(kit),
     ):

@@ -49,6 +49,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     "match:workload": (_MEMBER, "Match workloads, hold capacity for them, extend and end what is held."),
     "scaling:get": (_READER, "Look at a cluster's scale policy, and what it would do."),
     "scaling:change": (_MEMBER, "Give a cluster a scale policy, or take it away."),
+    "costs:list": (_READER, "Read the project's costs."),
     "rates:list": (_READER, "List rate cards."),
     "rates:change": (_ADMIN, "Add and remove the project's rate cards."),
     "rates:site": (_ADMIN, "Add and remove rate cards of every project, besides rates:change."),

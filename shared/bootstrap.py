@@ -18,6 +18,7 @@ from shared.services.access import AccessService
 from shared.services.catalogs import Catalogs
 from shared.services.clusters import ClusterService
 from shared.services.converge import Converger
+from shared.services.costs import CostService
 from shared.services.credentials import Credentials, CredentialService, Vault
 from shared.services.fleets import Fleets
 from shared.services.health import HealthService
@@ -75,6 +76,7 @@ class Container:
     health: HealthService
     metering: MeteringService
     rates: RateService
+    costs: CostService
     credentials: CredentialService
     upkeep: Upkeep
     announcer: Announcer
@@ -176,6 +178,7 @@ def build(
             is_migrated=lambda: migrate.current(engine) == migrate.head(),
         ),
         rates=RateService(database),
+        costs=CostService(database, catalogs, accelerators, clock, region=region),
         metering=MeteringService(database, the_cloud, catalogs, clock, region=region),
         credentials=CredentialService(database, vault, the_cloud, region=region),
         upkeep=Upkeep(database, the_cloud, engine=settings.engine),

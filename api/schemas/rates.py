@@ -28,8 +28,8 @@ class _Priced(RequestSchema):
 
     price_per_hour = Money()
     purchase_price = Money(metadata={"description": "Spread over `years` of 8760 hours, of which the share `duty` is used."})
-    years = Money()
-    duty = Money(metadata={"description": "Above 0, at most 1.", "default": "1"})
+    years = Money(metadata={"description": "From 0.01 to 100."})
+    duty = Money(metadata={"description": "From 0.001 to 1.", "default": "1"})
 
 
 class FlavorPrice(_Priced):

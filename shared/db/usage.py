@@ -42,6 +42,33 @@ class Interval(NamedTuple):
     start: datetime
     end: datetime
     exact: bool
+    is_open: bool  #: it has not ended
+
+
+class Described(NamedTuple):
+    """What costs need to know of a cluster besides its usage."""
+
+    id: UUID
+    name: str
+    type: str
+    labels: dict[str, str]
+    options: dict[str, Any]
+    created_at: datetime  #: or when it was first used, which is earlier for clusters that were made elsewhere
+    first_placed_at: datetime | None  #: since when it is known what runs there
+
+
+class Placed(NamedTuple):
+    """A placement, as far as it says what share of a node was held."""
+
+    cluster_id: UUID
+    node_group: str
+    workload: str
+    node: int
+    cpu_milli: int
+    memory_mib: int
+    devices_milli: int
+    start: datetime
+    end: datetime
 
 
 class UsageRepository:
@@ -147,18 +174,55 @@ class UsageRepository:
 
     # -- reading ------------------------------------------------------------------------------------------------------------
 
-    def between(self, cluster_id: UUID, start: datetime, end: datetime) -> list[Interval]:
-        """What of a cluster's use lies in [start, end), each interval cut to it; open ones end now."""
+    def between(self, cluster_ids: Sequence[UUID], start: datetime, end: datetime) -> list[Interval]:
+        """What of these clusters' use lies in [start, end), each interval cut to it; open ones end now."""
         rows = self._connection.execute(
             text(
                 "SELECT cluster_id, role, node_group, flavor, node_count, greatest(started_at, :start),"
-                " least(coalesce(ended_at, clock_timestamp()), :end), exact"
-                " FROM usage_intervals WHERE cluster_id = :id AND started_at < :end"
-                " AND coalesce(ended_at, clock_timestamp()) > :start ORDER BY started_at, role, node_group"
+                " least(coalesce(ended_at, clock_timestamp()), :end), exact, ended_at IS NULL"
+                " FROM usage_intervals WHERE cluster_id = ANY(CAST(:ids AS uuid[])) AND started_at < :end"
+                " AND coalesce(ended_at, clock_timestamp()) > :start ORDER BY started_at, cluster_id, role, node_group"
             ),
-            {"id": cluster_id, "start": start, "end": end},
+            {"ids": list(cluster_ids), "start": start, "end": end},
         )
         return [interval for row in rows if (interval := Interval(*row)).end > interval.start]
+
+    def clusters(self, project_id: str, start: datetime, end: datetime) -> list[Described]:
+        """The project's clusters that used something in [start, end), also those that are no more."""
+        return self._described(
+            "c.project_id = :project AND EXISTS (SELECT 1 FROM usage_intervals u WHERE u.cluster_id = c.id AND u.started_at < :end"
+            " AND coalesce(u.ended_at, clock_timestamp()) > :start)",
+            {"project": project_id, "start": start, "end": end},
+        )
+
+    def cluster(self, cluster_id: UUID) -> Described:
+        """One cluster."""
+        return self._described("c.id = :id", {"id": cluster_id})[0]
+
+    def _described(self, condition: str, values: Mapping[str, Any]) -> list[Described]:
+        rows = self._connection.execute(
+            text(
+                "SELECT c.id, c.name, coalesce(c.template_name, c.template_id), c.labels, c.options,"
+                " least(c.created_at, (SELECT min(u.started_at) FROM usage_intervals u WHERE u.cluster_id = c.id)),"
+                " (SELECT min(p.created_at) FROM placements p WHERE p.cluster_id = c.id) FROM clusters c"
+                f" WHERE {condition} ORDER BY c.seq"
+            ),
+            values,
+        )
+        return [Described(*row) for row in rows]
+
+    def placed(self, cluster_ids: Sequence[UUID], start: datetime, end: datetime) -> list[Placed]:
+        """The placements on these clusters that held something in [start, end)."""
+        rows = self._connection.execute(
+            text(
+                "SELECT cluster_id, node_group, workload, node, cpu_milli, memory_mib, accelerators * share_milli, created_at,"
+                " coalesce(ended_at, expires_at, greatest(:end, created_at)) FROM placements"
+                " WHERE cluster_id = ANY(CAST(:ids AS uuid[])) AND created_at < :end"
+                " AND coalesce(ended_at, expires_at, :end) > :start ORDER BY seq"
+            ),
+            {"ids": list(cluster_ids), "start": start, "end": end},
+        )
+        return [Placed(*row) for row in rows]
 
     def _hold(self, cluster_ids: Sequence[UUID]) -> None:
         # In the order in which observations lock clusters, so that two tellers wait for each other rather than deadlock.

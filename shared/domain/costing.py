@@ -1,8 +1,8 @@
 """What node-seconds cost: usage under dated rates, by span of time and by group, split into parts whose sum is the whole, exactly.
 
 Prices are constant between the edges of a price list, and so is what is allocated between a placement's beginning and end. Amounts are
-integrals of such steps, in whole microseconds and exact fractions; only what is shown is rounded, each part by itself, and
-sums are of rounded parts.
+integrals of such steps, in whole microseconds and exact fractions; each is rounded once, to 12 places, and all sums are of rounded
+amounts.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.domain import rating
-from shared.domain.rates import DEFAULT, QUANTUM, Price
+from shared.domain.rates import DEFAULT, WIDE, Price
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -30,6 +30,8 @@ PARTS: Final = ("allocated", "idle", "unattributed", "control_plane", "storage",
 _MICRO: Final = timedelta(microseconds=1)
 _HOUR_MICROS: Final = 3_600_000_000
 GRANULARITIES: Final = ("total", "hour", "day", "month")
+#: What costs of a project can be told by; the type of a cluster is its template.
+GROUPS: Final = ("project", "cluster", "type", "workload")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,14 @@ class Line:
         """The energy, at the data centre's meter."""
         return self.watt_micros / _HOUR_MICROS / 1000
 
+    def settle(self) -> None:
+        """Round each amount to 12 places, so that whatever these are added up to agrees to the last place."""
+        for parts in self.money.values():
+            for part, amount in parts.items():
+                parts[part] = Fraction(rounded(amount))
+
     def shown(self) -> dict[str, dict[str, Decimal]]:
-        """Money by currency and part, each rounded to 12 places; the sum of these is the whole."""
+        """Money by currency and part; the sum of these is the whole."""
         return {currency: {part: rounded(parts.get(part, Fraction(0))) for part in PARTS} for currency, parts in self.money.items()}
 
     def add(self, other: Line) -> None:
@@ -103,8 +111,7 @@ Key = tuple[datetime, Any]
 
 def rounded(amount: Fraction) -> Decimal:
     """To 12 places, half to even."""
-    scaled = round(amount * 10**12)
-    return (Decimal(scaled) * QUANTUM).quantize(QUANTUM)
+    return Decimal(round(amount * 10**12)).scaleb(-12, context=WIDE)
 
 
 def spans(start: datetime, end: datetime, granularity: str) -> list[datetime]:
@@ -145,7 +152,8 @@ class Rater:
         self._nodes: dict[str | None, list[list[Price]]] = {}
         self._power = [book.electricity(at) for at in self._edges[:-1]]
         self._tariffs = [
-            power[0].tariff(at) * power[0].pue if power else Decimal(0) for power, at in zip(self._power, self._edges, strict=False)
+            Fraction(power[0].tariff(at)) * Fraction(power[0].pue) if power else Fraction(0)
+            for power, at in zip(self._power, self._edges, strict=False)
         ]
 
     def rate(
@@ -162,6 +170,8 @@ class Rater:
                 if since >= use.end:
                     break
                 self._add(lines, since, use, max(since, use.start), min(until, use.end), key)
+        for line in lines.values():
+            line.settle()
         return lines
 
     def _add(
@@ -212,7 +222,7 @@ class Rater:
             return
         tariff, currency, source = power
         line.sources.add(source)
-        line.money[currency]["electricity"] += watt_micros / 1000 / _HOUR_MICROS * Fraction(self._tariffs[place])
+        line.money[currency]["electricity"] += watt_micros / 1000 / _HOUR_MICROS * self._tariffs[place]
         if tariff.carbon is not None:
             grams = watt_micros * pue / 1000 / _HOUR_MICROS * Fraction(tariff.carbon)
             line.carbon_g = (line.carbon_g or Fraction(0)) + grams

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, Final
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -24,7 +24,11 @@ from shared.errors import FieldError
 HOURS_PER_YEAR: Final = 8760
 #: Amounts are kept to so many places: a price to a millionth of a millionth.
 QUANTUM: Final = Decimal("1E-12")
+#: Python's own 28 digits are few for a year of a large site in won, to 12 places.
+WIDE: Final = Context(prec=80)
 DEFAULT: Final = "default"
+_YEARS: Final = (Decimal("0.01"), Decimal(100))
+_DUTY: Final = (Decimal("0.001"), Decimal(1))
 #: ISO 4217's active codes of currencies in circulation.
 _CODES: Final = (
     "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP CNY COP CRC"
@@ -38,7 +42,7 @@ CURRENCIES: Final = frozenset(_CODES.split())
 
 def amortised(price: Decimal, years: Decimal, duty: Decimal) -> Decimal:
     """What an hour of use costs of something bought: price / (years x 8760 x duty); ``duty``: the share of hours in use, above 0 to 1."""
-    return (price / (years * HOURS_PER_YEAR * duty)).quantize(QUANTUM)
+    return WIDE.divide(price, years * HOURS_PER_YEAR * duty).quantize(QUANTUM, context=WIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +191,7 @@ class Book:
 
     @staticmethod
     def _times(count: float, price: Price) -> Price:
-        return Price(price.currency, (Decimal(str(count)) * price.amount).quantize(QUANTUM), price.source)
+        return Price(price.currency, WIDE.multiply(Decimal(str(count)), price.amount).quantize(QUANTUM, context=WIDE), price.source)
 
 
 # -- reading a card -----------------------------------------------------------------------------------------------------
@@ -244,11 +248,12 @@ def _named_prices(where: str, key: str, items: Sequence[Mapping[str, Any]]) -> t
             for part in ("purchase_price", "years")
             if part not in item
         ]
-        if "years" in item and years <= 0:
-            wrong.append(FieldError(f"{path}.years", "range", "Must be above 0."))
-        if not 0 < duty <= 1:
-            wrong.append(FieldError(f"{path}.duty", "range", "Must be above 0 and at most 1."))
-        if years > 0 and 0 < duty <= 1 and "purchase_price" in item:
+        years_right, duty_right = _YEARS[0] <= years <= _YEARS[1], _DUTY[0] <= duty <= _DUTY[1]
+        if "years" in item and not years_right:
+            wrong.append(FieldError(f"{path}.years", "range", f"Must be from {_YEARS[0]} to {_YEARS[1]}."))
+        if not duty_right:
+            wrong.append(FieldError(f"{path}.duty", "range", f"Must be from {_DUTY[0]} to {_DUTY[1]}."))
+        if years_right and duty_right and "purchase_price" in item:
             found[name] = amortised(Decimal(item["purchase_price"]), years, duty)
     return found, wrong
 

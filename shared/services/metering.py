@@ -1,10 +1,8 @@
-"""What a cluster uses and costs. Quantities are stored; prices are applied when asked."""
+"""What clusters run and draw, sampled and rolled up. Quantities are stored; :mod:`shared.services.costs` prices them."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from shared.domain import rating
@@ -22,7 +20,7 @@ _COST_STEP_S = 60.0
 
 
 class MeteringService:
-    """Metrics and costs of the actor's project, and the sampling that feeds them."""
+    """Metrics of the actor's project, and the sampling that feeds them."""
 
     def __init__(self, database: Database, cloud: Cloud, catalogs: Catalogs, clock: Clock, *, region: str) -> None:
         self._database = database
@@ -44,34 +42,6 @@ class MeteringService:
         with self._database.single() as uow:
             points = uow.series.metrics(cluster.id, begin, finish, step)
         return {"cluster_id": str(cluster.id), "start": begin, "end": finish, "step_seconds": step, "points": points}
-
-    def costs(self, actor: Actor, cluster_ref: str, *, start: datetime | None, end: datetime | None) -> dict[str, Any]:
-        """Cost and energy over [start, end), by default since the cluster's first day: node-seconds times modelled rates."""
-        cluster = self._cluster(actor, cluster_ref)
-        begin, finish = self._window(start, end, None, since=cluster.created_at)
-        with self._database.single() as uow:
-            intervals = uow.usage.between(cluster.id, begin, finish)
-        rates = self._rates(Scope(cluster.region, cluster.project_id))
-        seconds: dict[tuple[str, str | None], float] = defaultdict(float)
-        for used in intervals:
-            seconds[(used.role, used.flavor)] += rating.node_seconds(used.nodes, used.start, used.end)
-        items = [_item(role, flavor, total, rates) for (role, flavor), total in sorted(seconds.items(), key=str)]
-        now_rate = sum(
-            (rates.get(used.flavor or "", rating.DEFAULT_RATE).price_per_hour * used.nodes)
-            for used in intervals
-            if used.end >= min(finish, self._clock.now()) - timedelta(seconds=1)
-        )
-        return {
-            "cluster_id": str(cluster.id),
-            "start": begin,
-            "end": finish,
-            "currency": rating.CURRENCY,
-            "total_cost": str(sum((item["cost"] for item in items), Decimal(0))),
-            "cost_per_hour": round(now_rate, 6),
-            "energy_kwh": round(sum(item["energy_kwh"] for item in items), 9),
-            "source": "modelled",
-            "items": [item | {"cost": str(item["cost"])} for item in items],
-        }
 
     def sample(self, *, every_s: float) -> int:
         """Add one sample per live cluster; how many. Two beats don't double it: one sample in ``every_s`` is made."""
@@ -121,17 +91,3 @@ class MeteringService:
             words = "start must come before end."
             raise InvalidRequest(words, errors=[FieldError("start", "before_end", words)])
         return begin, finish
-
-
-def _item(role: str, flavor: str | None, seconds: float, rates: dict[str, rating.NodeRate]) -> dict[str, Any]:
-    rate = rates.get(flavor or "", rating.DEFAULT_RATE)
-    return {
-        "role": role,
-        "flavor": flavor,
-        "node_seconds": round(seconds, 6),
-        "cost": rating.cost(rate, seconds),
-        "energy_kwh": rating.energy_kwh(rate, seconds),
-        "price_per_node_hour": rate.price_per_hour,
-        "watts_per_node": rate.watts,
-        "rate": "flavor" if flavor in rates else "default",
-    }

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
@@ -80,7 +79,7 @@ def use(
 
 def node_seconds(database: Database, cluster_id: UUID, start: datetime, end: datetime) -> float:
     with database.begin() as uow:
-        spans = uow.usage.between(cluster_id, start, end)
+        spans = uow.usage.between([cluster_id], start, end)
     return sum(rating.node_seconds(span.nodes, span.start, span.end) for span in spans)
 
 
@@ -322,38 +321,11 @@ def metering(database: Database) -> MeteringService:
     return MeteringService(database, cloud, Catalogs(cloud, SystemClock(), 60.0), SystemClock(), region=REGION)
 
 
-def test_cost_of_a_window_is_its_node_seconds_times_the_rate(database: Database, metering: MeteringService) -> None:
-    cluster, start = a_live_cluster(database), now(database) - timedelta(hours=5)
-    use(database, cluster, 2, start)
-    use(database, cluster, 1, start, role="master", flavor="unheard-of")
-    answer = metering.costs(an_actor(), str(cluster), start=start, end=start + timedelta(hours=1))
-    per_hour = 10 * 0.05 + 10 * 0.01 + 2 * 2.0
-    assert Decimal(answer["total_cost"]) == Decimal(str(2 * per_hour + rating.DEFAULT_RATE.price_per_hour)).quantize(
-        Decimal("0.000001")
-    )
-    by_role = {item["role"]: item for item in answer["items"]}
-    assert (by_role["worker"]["node_seconds"], by_role["worker"]["rate"]) == (7200, "flavor")
-    assert (by_role["master"]["node_seconds"], by_role["master"]["rate"]) == (3600, "default")
-    assert answer["energy_kwh"] == pytest.approx(sum(item["energy_kwh"] for item in answer["items"]))
-    assert answer["cost_per_hour"] == pytest.approx(2 * per_hour + rating.DEFAULT_RATE.price_per_hour)
-
-
-def test_costs_of_parts_add_up(database: Database, metering: MeteringService) -> None:
-    cluster, start = a_live_cluster(database), now(database) - timedelta(hours=5)
-    for minute, nodes in ((0, 3), (61, 8), (200, 1)):
-        use(database, cluster, nodes, start + timedelta(minutes=minute))
-    cuts = [start + timedelta(minutes=minute) for minute in (0, 33, 61, 62, 199, 240)]
-    actor = an_actor()
-    parts = sum(Decimal(metering.costs(actor, str(cluster), start=a, end=b)["total_cost"]) for a, b in pairwise(cuts))
-    whole = Decimal(metering.costs(actor, str(cluster), start=cuts[0], end=cuts[-1])["total_cost"])
-    assert abs(parts - whole) <= Decimal("0.00001")
-
-
 def test_windows_that_make_no_sense_are_refused(database: Database, metering: MeteringService) -> None:
     cluster, at = a_live_cluster(database), now(database)
     for start, end in ((at, at - timedelta(1)), (at, at)):
         with pytest.raises(InvalidRequest) as caught:
-            metering.costs(an_actor(), str(cluster), start=start, end=end)
+            metering.metrics(an_actor(), str(cluster), start=start, end=end, step_s=60)
         assert caught.value.errors[0].field == "start"
     with pytest.raises(InvalidRequest) as caught:
         metering.metrics(an_actor(), str(cluster), start=at - timedelta(days=300), end=at, step_s=1)

@@ -244,7 +244,7 @@ def test_any_history_is_on_record_as_it_was(database: Database, steps: list[Step
     with database.begin() as uow:
         for start, until in [*pairwise(bounds), (life.start, end)]:
             found = dict.fromkeys(FLAVORS, Fraction(0))
-            for used in uow.usage.between(life.cluster_id, start, until):
+            for used in uow.usage.between([life.cluster_id], start, until):
                 assert used.flavor == FLAVORS[used.node_group]
                 found[used.node_group] += Fraction((used.end - used.start) // timedelta(microseconds=1) * used.nodes, 10**6)
             assert found == {group: life.truth(group, start, until) for group in FLAVORS}
