@@ -27,10 +27,10 @@ _GRANULARITY: Final = Param(
 
 def _groups(text: str) -> list[str]:
     names = text.split(",")
-    if not set(names) <= set(GROUPS) or len(set(names)) < len(names):
-        msg = f"Must be one or more of {', '.join(GROUPS)}, each once, with commas between them."
+    if not set(names) <= set(GROUPS):
+        msg = f"Must be one or more of {', '.join(GROUPS)}, with commas between them."
         raise ValueError(msg)
-    return names
+    return list(dict.fromkeys(names))
 
 
 COSTS: Final = Query((inputs.START, inputs.END, _GRANULARITY))
@@ -44,7 +44,7 @@ ALL_COSTS: Final = Query(
                 "pattern": f"^({'|'.join(GROUPS)})(,({'|'.join(GROUPS)}))*$",
                 "examples": ["cluster", "cluster,workload"],
             },
-            "What to tell costs by: one or more names, with commas between them, each once. `type` is the cluster's template;"
+            "What to tell costs by: one or more names, with commas between them. `type` is the cluster's template;"
             " `cluster` without `group_by`.",
         ),
         inputs.START,
