@@ -179,7 +179,7 @@ def build(
         ),
         rates=RateService(database),
         costs=CostService(database, catalogs, accelerators, clock, region=region),
-        metering=MeteringService(database, the_cloud, catalogs, clock, region=region),
+        metering=MeteringService(database, the_cloud, catalogs, accelerators, clock, region=region),
         credentials=CredentialService(database, vault, the_cloud, region=region),
         upkeep=Upkeep(database, the_cloud, engine=settings.engine),
         announcer=Silent(),

@@ -85,15 +85,16 @@ class SeriesRepository:
         """
         result = self._connection.execute(
             text(
-                "INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, status, health_status, node_count,"
+                "WITH r AS MATERIALIZED (SELECT * FROM jsonb_to_recordset(CAST(:rates AS jsonb))"
+                " AS x(flavor text, watts float8, price_per_hour float8)),"
+                " u AS (SELECT i.cluster_id, sum(i.node_count * coalesce(r.watts, :watts)) AS watts,"
+                " sum(i.node_count * coalesce(r.price_per_hour, :price)) AS price FROM usage_intervals i"
+                " LEFT JOIN r ON r.flavor = i.flavor WHERE i.ended_at IS NULL GROUP BY i.cluster_id)"
+                " INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, status, health_status, node_count,"
                 " master_count, power_consumption_watts, cost_per_hour, source)"
                 " SELECT date_trunc('second', now()), c.id, c.project_id, c.name, c.status, c.health_status,"
-                " c.observed_node_count, c.observed_master_count,"
-                " coalesce(u.watts, 0), coalesce(u.price, 0), 'modelled'"
-                " FROM clusters c CROSS JOIN LATERAL (SELECT sum(i.node_count * coalesce(r.watts, :watts)) AS watts,"
-                " sum(i.node_count * coalesce(r.price_per_hour, :price)) AS price FROM usage_intervals i"
-                " LEFT JOIN jsonb_to_recordset(CAST(:rates AS jsonb)) AS r(flavor text, watts float8, price_per_hour float8)"
-                " ON r.flavor = i.flavor WHERE i.cluster_id = c.id AND i.ended_at IS NULL) u"
+                " c.observed_node_count, c.observed_master_count, coalesce(u.watts, 0), coalesce(u.price, 0), 'modelled'"
+                " FROM clusters c LEFT JOIN u ON u.cluster_id = c.id"
                 " WHERE c.live AND c.first_seen_at IS NOT NULL ON CONFLICT DO NOTHING"
             ),
             {"rates": as_json(list(rates)), "watts": default["watts"], "price": default["price_per_hour"]},

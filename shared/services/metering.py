@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from shared.domain import rating
-from shared.domain.clusters import Scope
-from shared.errors import CloudError, FieldError, InvalidRequest, KcloudError, NotFound
+from shared.domain.costing import watts
+from shared.errors import FieldError, InvalidRequest, KcloudError, NotFound
 
 if TYPE_CHECKING:
     from shared.db.uow import Database
     from shared.domain.clusters import Cluster
     from shared.domain.ports import Actor, Clock, Cloud
+    from shared.services.accelerators import AcceleratorService
     from shared.services.catalogs import Catalogs
 
 _LONGEST_STEPS = 10_000
@@ -22,10 +23,20 @@ _COST_STEP_S = 60.0
 class MeteringService:
     """Metrics of the actor's project, and the sampling that feeds them."""
 
-    def __init__(self, database: Database, cloud: Cloud, catalogs: Catalogs, clock: Clock, *, region: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        cloud: Cloud,
+        catalogs: Catalogs,
+        accelerators: AcceleratorService,
+        clock: Clock,
+        *,
+        region: str,
+    ) -> None:
         self._database = database
         self._cloud = cloud
         self._catalogs = catalogs
+        self._accelerators = accelerators
         self._clock = clock
         self._region = region
 
@@ -45,7 +56,7 @@ class MeteringService:
 
     def sample(self, *, every_s: float) -> int:
         """Add one sample per live cluster; how many. Two beats don't double it: one sample in ``every_s`` is made."""
-        rates = [rate.as_dict() for rate in self._known_rates().values()]
+        rates = self._rates()
         with self._database.begin() as uow:
             if not uow.series.turn("cluster_metrics", every_s=every_s * 0.8):
                 return 0
@@ -53,7 +64,7 @@ class MeteringService:
 
     def roll(self) -> int:
         """Continue the cost series up to now; how many spans were added."""
-        rates = [rate.as_dict() for rate in self._known_rates().values()]
+        rates = self._rates()
         with self._database.begin() as uow:
             return uow.series.roll_costs(rates, rating.DEFAULT_RATE.as_dict(), step_s=_COST_STEP_S)
 
@@ -65,17 +76,13 @@ class MeteringService:
             raise NotFound(msg, reason="CLUSTER_NOT_FOUND")
         return cluster
 
-    def _rates(self, scope: Scope) -> dict[str, rating.NodeRate]:
+    def _rates(self) -> list[dict[str, Any]]:
+        """The modelled rate of a node by the flavor's name and by its id; where the cloud is away, the default stands in for all."""
         try:
-            return rating.rates_of(self._catalogs.get(scope).flavors)
+            shapes = self._accelerators.shapes(self._catalogs.get(self._cloud.own_scope()))
         except KcloudError:
-            return {}  # the model's default stands in; `rate` in each item says so
-
-    def _known_rates(self) -> dict[str, rating.NodeRate]:
-        try:
-            return self._rates(self._cloud.own_scope())
-        except CloudError:
-            return {}
+            return []
+        return [rating.NodeRate(name, shape.price_per_hour, float(watts(shape))).as_dict() for name, shape in shapes.items()]
 
     def _window(
         self, start: datetime | None, end: datetime | None, usual: timedelta | None, *, since: datetime | None = None

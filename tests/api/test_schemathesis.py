@@ -65,6 +65,10 @@ def _keep_rules(path: str, body: dict[str, Any]) -> None:
         if "lease_seconds" in body:
             body["lease_seconds"] = 600
             body["place"] = True
+    _keep_rules_of_rarer(path, body)
+
+
+def _keep_rules_of_rarer(path: str, body: dict[str, Any]) -> None:
     if path == "/rate-cards":
         body |= {"currency": "KRW", "valid_from": "2026-01-01T00:00:00Z", "core_hour": "1"}
         for name in ("valid_to", "flavors", "accelerators"):

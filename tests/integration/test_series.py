@@ -16,12 +16,12 @@ from shared.bootstrap import SystemClock
 from shared.db import migrate
 from shared.db.engine import make_engine
 from shared.db.uow import Database
-from shared.domain import rating
 from shared.domain.jobs import JobKind
 from shared.errors import InvalidRequest
+from shared.services.accelerators import AcceleratorService, load_catalogue
 from shared.services.catalogs import Catalogs
 from shared.services.metering import MeteringService
-from tests.builders import PROJECT, REGION, a_cluster, a_flavor, a_job, an_actor
+from tests.builders import PROJECT, REGION, a_cluster, a_flavor, a_job, an_actor, some_settings
 from tests.fake_cloud import FakeCloud
 
 RATE = {"flavor": "gpu.a100.large", "watts": 1000.0, "price_per_hour": 36.0}
@@ -80,7 +80,7 @@ def use(
 def node_seconds(database: Database, cluster_id: UUID, start: datetime, end: datetime) -> float:
     with database.begin() as uow:
         spans = uow.usage.between([cluster_id], start, end)
-    return sum(rating.node_seconds(span.nodes, span.start, span.end) for span in spans)
+    return sum(span.nodes * (span.end - span.start).total_seconds() for span in spans)
 
 
 # -- usage ------------------------------------------------------------------------------------------------------------------------
@@ -315,10 +315,12 @@ def test_expected_durations_come_from_the_last_runs_and_need_three(database: Dat
 
 
 @pytest.fixture
-def metering(database: Database) -> MeteringService:
+def metering(url: str, database: Database) -> MeteringService:
     cloud = FakeCloud(SystemClock())
     cloud.flavors = [a_flavor("gpu.a100.large", vcpus=10, ram_mb=10240, accelerator__model="a100", accelerator__count="2")]
-    return MeteringService(database, cloud, Catalogs(cloud, SystemClock(), 60.0), SystemClock(), region=REGION)
+    catalogs = Catalogs(cloud, SystemClock(), 60.0)
+    accelerators = AcceleratorService(load_catalogue(some_settings(url).placement), catalogs, region=REGION)
+    return MeteringService(database, cloud, catalogs, accelerators, SystemClock(), region=REGION)
 
 
 def test_windows_that_make_no_sense_are_refused(database: Database, metering: MeteringService) -> None:
@@ -330,6 +332,23 @@ def test_windows_that_make_no_sense_are_refused(database: Database, metering: Me
     with pytest.raises(InvalidRequest) as caught:
         metering.metrics(an_actor(), str(cluster), start=at - timedelta(days=300), end=at, step_s=1)
     assert caught.value.errors[0].field == "step"
+
+
+def test_samples_price_each_node_by_its_own_flavor(database: Database, metering: MeteringService) -> None:
+    cluster = a_live_cluster(database)
+    row = {"cluster_id": cluster, "project_id": PROJECT, "region": REGION, "role": "worker", "at": now(database)}
+    with database.begin() as uow:
+        uow.usage.set(
+            [
+                {**row, "node_group": "default-worker", "flavor": "unheard-of", "nodes": 3},
+                {**row, "node_group": "gpu", "flavor": "gpu.a100.large", "nodes": 2},
+            ]
+        )
+    assert metering.sample(every_s=30) == 1
+    with database.begin() as uow:
+        [point] = uow.connection.execute(text("SELECT power_consumption_watts, cost_per_hour FROM cluster_metrics")).all()
+    assert point.cost_per_hour == pytest.approx(3 * 0.36 + 2 * (10 * 0.05 + 10 * 0.01 + 2 * 2.0))
+    assert point.power_consumption_watts == pytest.approx(3 * (50 + 30 + 8) + 2 * (50 + 75 + 5 + 2 * (60 + 170)))
 
 
 def test_sampling_by_two_beats_makes_one_sample(database: Database, metering: MeteringService) -> None:
