@@ -11,11 +11,13 @@ from api.auth import Guard, KeystoneValidator, Tokens, Validator
 from api.changes import ChangeViews
 from api.cleanup import CleanupViews
 from api.clusters import ClusterViews
+from api.costs import CostViews
 from api.credentials import CredentialViews
 from api.jobs import JobViews
 from api.kit import Kit, Slots
 from api.match import MatchViews
 from api.policy import Policy
+from api.rates import RateViews
 from api.scaling import ScalingViews
 from api.service import ServiceViews
 from api.spec import make_api
@@ -61,6 +63,8 @@ def _add_views(app: Flask, kit: Any) -> None:
         StackViews(kit),
         MatchViews(kit),
         ScalingViews(kit),
+        RateViews(kit),
+        CostViews(kit),
         JobViews(kit),
         CleanupViews(kit),
         WebhookViews(kit),

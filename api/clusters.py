@@ -52,7 +52,6 @@ METRICS: Final = Query(
         ),
     )
 )
-COSTS: Final = Query((inputs.START, inputs.END))
 
 
 class ClusterViews:
@@ -71,7 +70,6 @@ class ClusterViews:
         made.add_url_rule("/clusters/<cluster_id>/scale", view_func=self.scale_cluster, methods=["PUT"])
         made.add_url_rule("/clusters/<cluster_id>/status", view_func=self.get_cluster_status, methods=["GET"])
         made.add_url_rule("/clusters/<cluster_id>/metrics", view_func=self.get_cluster_metrics, methods=["GET"])
-        made.add_url_rule("/clusters/<cluster_id>/costs", view_func=self.get_cluster_costs, methods=["GET"])
         return made
 
     @operation(
@@ -228,19 +226,6 @@ class ClusterViews:
             actor, cluster_id, start=asked["start"], end=asked["end"], step_s=asked["step"]
         )
         return self._measured("metrics", found)
-
-    @operation(
-        "Show a cluster's costs",
-        {200: Outcome("Cost and energy over the window.", schemas.ClusterCosts)},
-        refusals=(404,),
-        query=COSTS,
-    )
-    def get_cluster_costs(self, cluster_id: str) -> Response:
-        """By default since the cluster was made. Quantities are stored; prices are applied when asked."""
-        actor = self._kit.guard.actor("clusters:costs", cluster=cluster_id)
-        asked = COSTS.read()
-        found = self._kit.container.metering.costs(actor, cluster_id, start=asked["start"], end=asked["end"])
-        return self._measured("costs", found)
 
     # -- parts --------------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from shared.services.catalogs import Catalogs
 from shared.services.cleanup import CleanupService
 from shared.services.clusters import ClusterService
 from shared.services.converge import Converger
+from shared.services.costs import CostService
 from shared.services.credentials import Credentials, CredentialService, Vault
 from shared.services.fleets import Fleets
 from shared.services.health import HealthService
@@ -32,6 +33,7 @@ from shared.services.matching import MatchService
 from shared.services.metering import MeteringService
 from shared.services.placements import PlacementService
 from shared.services.power import PowerBudgets
+from shared.services.rates import RateService
 from shared.services.relay import Relay
 from shared.services.runner import Runner
 from shared.services.scaling import ScalingService
@@ -80,6 +82,8 @@ class Container:
     access: AccessService
     health: HealthService
     metering: MeteringService
+    rates: RateService
+    costs: CostService
     credentials: CredentialService
     upkeep: Upkeep
     sweeper: Sweeper
@@ -188,7 +192,9 @@ def build(
             broker_ping=BrokerProbe(settings.redis_url),
             is_migrated=lambda: migrate.current(engine) == migrate.head(),
         ),
-        metering=MeteringService(database, the_cloud, catalogs, clock, region=region),
+        rates=RateService(database),
+        costs=CostService(database, catalogs, accelerators, clock, region=region),
+        metering=MeteringService(database, the_cloud, catalogs, accelerators, clock, region=region),
         credentials=CredentialService(database, vault, the_cloud, region=region),
         upkeep=Upkeep(database, the_cloud, engine=settings.engine),
         sweeper=sweeper,

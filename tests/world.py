@@ -118,7 +118,9 @@ class World:
         """Forget everything."""
         with self.engine.begin() as connection:
             names = "clusters, stacks, jobs, job_events, idempotency_keys, scopes, credentials, usage_intervals, durations,"
-            connection.execute(text(f"TRUNCATE {names} series_state, cluster_metrics, cluster_costs, audit_events CASCADE"))
+            connection.execute(
+                text(f"TRUNCATE {names} series_state, cluster_metrics, cluster_costs, audit_events, rate_cards CASCADE")
+            )
 
     # -- steps ----------------------------------------------------------------------------------------------------------
 

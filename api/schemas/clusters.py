@@ -201,11 +201,3 @@ class ClusterMetrics(Strict):
     cluster_id = fields.UUID(required=True)
     metrics = fields.Dict(required=True, metadata={"description": "start, end, step_seconds and points."})
     timestamp = fields.DateTime(required=True)
-
-
-class ClusterCosts(Strict):
-    """What a cluster cost, in money and energy."""
-
-    cluster_id = fields.UUID(required=True)
-    costs = fields.Dict(required=True, metadata={"description": "start, end, currency, total_cost, energy_kwh and items."})
-    timestamp = fields.DateTime(required=True)

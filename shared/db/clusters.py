@@ -11,6 +11,7 @@ from shared.db.rows import CLUSTER_COLUMNS, JOB_COLUMNS, as_json, cluster_from, 
 from shared.domain.clusters import Cluster, NodeGroupSpec, ObservedCluster, Phase, Scope
 from shared.domain.jobs import Job, JobKind
 from shared.domain.ports import ClusterFilter
+from shared.domain.usage import Known
 
 _OBSERVED = """status = x.status, status_reason = x.status_reason, health_status = x.health_status,
     health_status_reason = x.health_status_reason, observed_node_count = x.node_count, observed_master_count = x.master_count,
@@ -197,31 +198,39 @@ class ClusterRepository:
 
     # -- what Magnum showed -------------------------------------------------------------------------------------------
 
-    def observe(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def observe(self, rows: Sequence[Mapping[str, Any]]) -> dict[UUID, Known]:
         """Write observations (made by :func:`observation`), each only if it is newer than the one we have.
 
-        Phase and reason are written only where nobody asked for a change since the row was read (same generation).
+        Newer is what was asked later by our clock, or what Magnum dates later: should our clock be set back, changes are seen all the
+        same. Phase and reason are written only where nobody asked for a change since the row was read (same generation).
+        Returns what was on record before, of each cluster that was written.
         """
-        if rows:
-            # All who write several clusters lock them in one order, so that a tick and an inventory can't deadlock.
-            self._connection.execute(
-                text("SELECT 1 FROM clusters WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE"),
-                {"ids": [row["id"] for row in rows]},
-            )
-            self._connection.execute(
-                text(
-                    f"""UPDATE clusters c SET {_OBSERVED},
-                        phase = CASE WHEN c.generation = x.generation THEN x.phase ELSE c.phase END,
-                        reason = CASE WHEN c.generation = x.generation THEN x.reason ELSE c.reason END,
-                        reason_detail = CASE WHEN c.generation = x.generation THEN x.reason_detail ELSE c.reason_detail END,
-                        observed_generation = CASE WHEN x.arrived THEN x.generation ELSE c.observed_generation END,
-                        updated_at = CASE WHEN c.status IS DISTINCT FROM x.status
-                            OR c.observed_node_count IS DISTINCT FROM x.node_count THEN now() ELSE c.updated_at END
-                    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS x({_OBSERVED_TYPE})
-                    WHERE c.id = x.id AND c.deleted_at IS NULL AND (c.observed_at IS NULL OR c.observed_at <= x.observed_at)"""
-                ),
-                {"rows": as_json(list(rows))},
-            )
+        if not rows:
+            return {}
+        # All who write several clusters lock them in one order, so that a tick and an inventory can't deadlock.
+        before = self._connection.execute(
+            text(
+                "SELECT id, status, magnum_updated_at FROM clusters WHERE id = ANY(CAST(:ids AS uuid[])) ORDER BY id FOR NO KEY UPDATE"
+            ),
+            {"ids": [row["id"] for row in rows]},
+        )
+        known = {row[0]: Known(row[1], row[2]) for row in before}
+        written = self._connection.execute(
+            text(
+                f"""UPDATE clusters c SET {_OBSERVED},
+                    phase = CASE WHEN c.generation = x.generation THEN x.phase ELSE c.phase END,
+                    reason = CASE WHEN c.generation = x.generation THEN x.reason ELSE c.reason END,
+                    reason_detail = CASE WHEN c.generation = x.generation THEN x.reason_detail ELSE c.reason_detail END,
+                    observed_generation = CASE WHEN x.arrived THEN x.generation ELSE c.observed_generation END,
+                    updated_at = CASE WHEN c.status IS DISTINCT FROM x.status
+                        OR c.observed_node_count IS DISTINCT FROM x.node_count THEN now() ELSE c.updated_at END
+                FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS x({_OBSERVED_TYPE})
+                WHERE c.id = x.id AND c.deleted_at IS NULL AND (c.observed_at IS NULL OR c.observed_at <= x.observed_at
+                    OR x.updated_at > c.magnum_updated_at) RETURNING c.id"""
+            ),
+            {"rows": as_json(list(rows))},
+        )
+        return {row[0]: known[row[0]] for row in written}
 
     def converging(self, scope: Scope, uuids: Sequence[str]) -> list[tuple[Job, Cluster]]:
         """Of these Magnum clusters, those a converging job waits for."""

@@ -1,4 +1,4 @@
-"""Quantities over time: usage intervals, durations of jobs, and the metric and cost series made from them."""
+"""Quantities over time: durations of jobs, and the metric and cost series made from usage intervals."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,67 +9,12 @@ from sqlalchemy import Connection, text
 
 from shared.db.rows import as_json
 
-_NEEDS = "x(cluster_id uuid, project_id text, region text, role text, flavor text, nodes int, at timestamptz)"
-
 
 class SeriesRepository:
-    """Usage, durations, cluster_metrics and cluster_costs."""
+    """Durations, cluster_metrics and cluster_costs."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-
-    def usage(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """From ``at`` on, a cluster runs ``nodes`` nodes of a role: close the open interval that differs, open the next.
-
-        Each row: cluster_id, project_id, region, role, flavor, nodes, at. Telling the same again changes nothing.
-        """
-        if not rows:
-            return
-        values = {"rows": as_json(list(rows))}
-        self._connection.execute(
-            text(
-                "UPDATE usage_intervals u SET ended_at = greatest(x.at, u.started_at)"
-                f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS {_NEEDS} WHERE u.cluster_id = x.cluster_id"
-                " AND u.role = x.role AND u.ended_at IS NULL"
-                " AND (u.node_count <> x.nodes OR (x.nodes > 0 AND u.flavor IS DISTINCT FROM coalesce(x.flavor, u.flavor)))"
-            ),
-            values,
-        )
-        # Continues where the last interval ended, should that be later than `at`: no second is counted twice.
-        self._connection.execute(
-            text(
-                "INSERT INTO usage_intervals (cluster_id, project_id, region, role, flavor, node_count, started_at)"
-                " SELECT x.cluster_id, x.project_id, x.region, x.role, x.flavor, x.nodes, greatest(x.at, (SELECT max(u.ended_at)"
-                " FROM usage_intervals u WHERE u.cluster_id = x.cluster_id AND u.role = x.role))"
-                f" FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS {_NEEDS} WHERE x.nodes > 0 ON CONFLICT DO NOTHING"
-            ),
-            values,
-        )
-
-    def close_usage(self, cluster_ids: Sequence[UUID]) -> None:
-        """These clusters are gone: their usage ends now."""
-        self._connection.execute(
-            text(
-                "UPDATE usage_intervals SET ended_at = greatest(clock_timestamp(), started_at)"
-                " WHERE cluster_id = ANY(CAST(:ids AS uuid[])) AND ended_at IS NULL"
-            ),
-            {"ids": list(cluster_ids)},
-        )
-
-    def usage_between(
-        self, cluster_id: UUID, start: datetime, end: datetime
-    ) -> list[tuple[str, str | None, int, datetime, datetime]]:
-        """Role, flavor, nodes, from and to of each interval that touches [start, end), cut to it; open ones end now."""
-        rows = self._connection.execute(
-            text(
-                "SELECT role, flavor, node_count, greatest(started_at, :start),"
-                " least(coalesce(ended_at, clock_timestamp()), :end)"
-                " FROM usage_intervals WHERE cluster_id = :id AND started_at < :end"
-                " AND coalesce(ended_at, clock_timestamp()) > :start ORDER BY started_at, role"
-            ),
-            {"id": cluster_id, "start": start, "end": end},
-        )
-        return [(r[0], r[1], r[2], r[3], r[4]) for r in rows if r[4] > r[3]]
 
     # -- durations ------------------------------------------------------------------------------------------------
 
@@ -140,19 +85,16 @@ class SeriesRepository:
         """
         result = self._connection.execute(
             text(
-                "INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, status, health_status, node_count,"
+                "WITH r AS MATERIALIZED (SELECT * FROM jsonb_to_recordset(CAST(:rates AS jsonb))"
+                " AS x(flavor text, watts float8, price_per_hour float8)),"
+                " u AS (SELECT i.cluster_id, sum(i.node_count * coalesce(r.watts, :watts)) AS watts,"
+                " sum(i.node_count * coalesce(r.price_per_hour, :price)) AS price FROM usage_intervals i"
+                " LEFT JOIN r ON r.flavor = i.flavor WHERE i.ended_at IS NULL GROUP BY i.cluster_id)"
+                " INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, status, health_status, node_count,"
                 " master_count, power_consumption_watts, cost_per_hour, source)"
                 " SELECT date_trunc('second', now()), c.id, c.project_id, c.name, c.status, c.health_status,"
-                " c.observed_node_count, c.observed_master_count,"
-                " u.workers * coalesce(w.watts, :watts) + u.masters * coalesce(m.watts, :watts),"
-                " u.workers * coalesce(w.price_per_hour, :price) + u.masters * coalesce(m.price_per_hour, :price), 'modelled'"
-                " FROM clusters c CROSS JOIN LATERAL (SELECT coalesce(sum(node_count) FILTER (WHERE role = 'worker'), 0)"
-                " AS workers, coalesce(sum(node_count) FILTER (WHERE role = 'master'), 0) AS masters FROM usage_intervals"
-                " WHERE cluster_id = c.id AND ended_at IS NULL) u"
-                " LEFT JOIN jsonb_to_recordset(CAST(:rates AS jsonb)) AS w(flavor text, watts float8, price_per_hour float8)"
-                " ON w.flavor = c.flavor"
-                " LEFT JOIN jsonb_to_recordset(CAST(:rates AS jsonb)) AS m(flavor text, watts float8, price_per_hour float8)"
-                " ON m.flavor = c.master_flavor"
+                " c.observed_node_count, c.observed_master_count, coalesce(u.watts, 0), coalesce(u.price, 0), 'modelled'"
+                " FROM clusters c LEFT JOIN u ON u.cluster_id = c.id"
                 " WHERE c.live AND c.first_seen_at IS NOT NULL ON CONFLICT DO NOTHING"
             ),
             {"rates": as_json(list(rates)), "watts": default["watts"], "price": default["price_per_hour"]},

@@ -444,16 +444,46 @@ usage_intervals: Final = Table(
     Column("project_id", Text, nullable=False),
     Column("region", Text, nullable=False),
     Column("role", Text, nullable=False),
+    Column("node_group", Text, nullable=False),
     Column("flavor", Text),
     Column("node_count", Integer, nullable=False),
     _at("started_at", nullable=False),
     _at("ended_at"),
+    # False: a guess from the cluster's total, until its groups are read by themselves.
+    Column("exact", Boolean, nullable=False, server_default=text("true")),
     CheckConstraint("ended_at IS NULL OR ended_at >= started_at", name="order"),
     CheckConstraint("role IN ('worker','master')", name="role"),
     # No second open interval: usage can't be counted twice.
-    Index("uq_usage_intervals_open", "cluster_id", "role", unique=True, postgresql_where=text("ended_at IS NULL")),
+    Index("uq_usage_intervals_open", "cluster_id", "node_group", unique=True, postgresql_where=text("ended_at IS NULL")),
+    # Nor two that overlap. PostgreSQL's own GiST operators know ranges only; the two types are made in migration 0008.
+    ExcludeConstraint(
+        (text("kcloud_uuid_range(cluster_id, cluster_id, '[]')"), "&&"),
+        (text("kcloud_text_range(node_group, node_group, '[]')"), "&&"),
+        (text("tstzrange(started_at, ended_at)"), "&&"),
+        using="gist",
+        name="ex_usage_intervals_overlap",
+    ),
+    Index("ix_usage_intervals_doubted", "cluster_id", postgresql_where=text("ended_at IS NULL AND NOT exact")),
     Index("ix_usage_intervals_cluster", "cluster_id", "started_at"),
     Index("ix_usage_intervals_project", "project_id", "started_at"),
+)
+
+rate_cards: Final = Table(
+    "rate_cards",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("project_id", Text),  # NULL: of every project
+    Column("name", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    _at("valid_from", nullable=False),
+    _at("valid_to"),
+    _json("document"),
+    Column("created_by", Text, nullable=False),
+    _at("created_at", nullable=False, server_default=func.now()),
+    CheckConstraint("valid_to IS NULL OR valid_to > valid_from", name="order"),
+    CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
+    Index("ix_rate_cards_project", "project_id", "valid_from"),
 )
 
 cluster_metrics: Final = Table(

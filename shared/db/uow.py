@@ -21,10 +21,12 @@ from shared.db.clusters import ClusterRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
 from shared.db.placements import PlacementRepository
+from shared.db.rates import RateCardRepository
 from shared.db.scaling import ScalePolicyRepository
 from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
 from shared.db.stacks import StackRepository
+from shared.db.usage import UsageRepository
 from shared.db.webhooks import WebhookRepository
 from shared.errors import AlreadyExists, Conflict, FieldError, KcloudError, Unavailable
 
@@ -48,6 +50,8 @@ class UnitOfWork:
         self.clusters = ClusterRepository(connection)
         self.scopes = ScopeRepository(connection)
         self.series = SeriesRepository(connection)
+        self.usage = UsageRepository(connection)
+        self.rates = RateCardRepository(connection)
         self.audit = AuditRepository(connection)
         self.grants = GrantRepository(connection)
         self.stacks = StackRepository(connection)

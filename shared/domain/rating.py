@@ -5,10 +5,7 @@ the vendors' TDP (FACTS.md, D5 and D6). The host model is P = base + cores x c x
 accel_idle + (TDP - accel_idle) x u, with u the utilisation.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from decimal import Decimal
 from typing import Any, Final
 
 from shared.domain.ports import Flavor
@@ -57,9 +54,13 @@ class NodeRate:
         return {"flavor": self.flavor, "price_per_hour": self.price_per_hour, "watts": self.watts}
 
 
-#: A node whose flavor is not known: 4 cores, 16 GB.
+#: A node whose flavor is not known.
+DEFAULT_VCPUS: Final = 4
+DEFAULT_MEMORY_GB: Final = 16
 DEFAULT_RATE: Final = NodeRate(
-    "", 4 * PRICE_PER_CORE_HOUR + 16 * PRICE_PER_GB_HOUR, BASE_W + 4 * W_PER_CORE * ASSUMED_UTILISATION + 16 * W_PER_GB
+    "",
+    DEFAULT_VCPUS * PRICE_PER_CORE_HOUR + DEFAULT_MEMORY_GB * PRICE_PER_GB_HOUR,
+    BASE_W + DEFAULT_VCPUS * W_PER_CORE * ASSUMED_UTILISATION + DEFAULT_MEMORY_GB * W_PER_GB,
 )
 
 
@@ -82,47 +83,6 @@ def accelerators_of(flavor: Flavor) -> tuple[str, int]:
         model = words[1] if len(words) > 1 else words[0]
     known = next((name for name in DEVICES if name in model.lower()), specs.get("accelerator:type", "gpu").lower())
     return (known if known in DEVICES else "gpu"), count or 1
-
-
-def rate_of(flavor: Flavor) -> NodeRate:
-    """The modelled rate of one node of ``flavor``."""
-    device, count = accelerators_of(flavor)
-    device_price, tdp = DEVICES.get(device, (0.0, 0.0))
-    gb = flavor.ram_mb / 1024
-    idle = IDLE_SHARE * tdp
-    return NodeRate(
-        flavor.name,
-        price_per_hour=flavor.vcpus * PRICE_PER_CORE_HOUR + gb * PRICE_PER_GB_HOUR + count * device_price,
-        watts=BASE_W
-        + flavor.vcpus * W_PER_CORE * ASSUMED_UTILISATION
-        + gb * W_PER_GB
-        + count * (idle + (tdp - idle) * ASSUMED_UTILISATION),
-    )
-
-
-def rates_of(flavors: Iterable[Flavor]) -> dict[str, NodeRate]:
-    """Rates by the flavor's name and by its id, as clusters may name either."""
-    rates: dict[str, NodeRate] = {}
-    for flavor in flavors:
-        rate = rate_of(flavor)
-        rates[flavor.name] = rate
-        rates[flavor.id] = NodeRate(flavor.id, rate.price_per_hour, rate.watts)
-    return rates
-
-
-def cost(rate: NodeRate, node_seconds: float) -> Decimal:
-    """The price of a number of node-seconds, exact to a millionth."""
-    return (Decimal(str(rate.price_per_hour)) * Decimal(str(node_seconds)) / 3600).quantize(Decimal("0.000001"))
-
-
-def energy_kwh(rate: NodeRate, node_seconds: float) -> float:
-    """The modelled energy of a number of node-seconds."""
-    return rate.watts * node_seconds / 3.6e6
-
-
-def node_seconds(nodes: int, start: datetime, end: datetime) -> float:
-    """Nodes times the span's length."""
-    return nodes * (end - start).total_seconds()
 
 
 def _integer(words: str | None) -> int:

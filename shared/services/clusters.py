@@ -39,7 +39,7 @@ from shared.errors import (
 )
 from shared.services.stack_jobs import drop_network
 from shared.services.templates import as_template, driver_of, problems_of
-from shared.services.usage import usage_rows
+from shared.services.usage import tell
 
 if TYPE_CHECKING:
     from shared.db.uow import Database, UnitOfWork
@@ -568,7 +568,7 @@ class ClusterService:
                     raise Unavailable(msg, reason="CLUSTER_BEING_WRITTEN", retry_after_s=1)
             uow.clusters.manage(row.id, name=name or observed.name, by=actor.user_id)
             verdict = phase_of(observed, None)
-            uow.clusters.observe([observation(row, observed, now, verdict, arrived=True)])
+            before = uow.clusters.observe([observation(row, observed, now, verdict, arrived=True)])
             for group in added:
                 uow.clusters.want_group(
                     row.id,
@@ -576,7 +576,7 @@ class ClusterService:
                         group.name, group.node_count, group.flavor, group.image, group.role, group.least, group.most, group.labels
                     ),
                 )
-            uow.series.usage(usage_rows(row, observed, now))
+            tell(uow, [(row, observed, now)], before)
             uow.audit.record(actor, "clusters:import", row.id, {"magnum_uuid": uuid})
             made = uow.clusters.by_id(row.id)
         if made is None:  # written in that very transaction

@@ -24,7 +24,8 @@ from shared.observability.metrics import JOBS_FINISHED, TICK_SECONDS
 from shared.services.looking import Gap, Seen, Sight, Watcher, back_to
 from shared.services.sizing import after_end
 from shared.services.stack_watch import StackWatch
-from shared.services.usage import usage_rows
+from shared.services.usage import Sight as Used
+from shared.services.usage import tell
 
 if TYPE_CHECKING:
     from shared.db.clusters import ClusterRepository
@@ -197,7 +198,7 @@ class Converger:
             return 0
         settled: list[dict[str, Any]] = []
         observations: list[dict[str, Any]] = []
-        usage: list[dict[str, Any]] = []
+        used: list[Used] = []
         events: list[tuple[Any, str, str, dict[str, Any]]] = []
         ended: dict[Any, Cluster] = {}
         for job, cluster, observed, at in batch:
@@ -210,7 +211,7 @@ class Converger:
                 asleep = _asleep(cluster, job, arrived=arrived)
                 verdict_of = _phase(cluster, observed, active, hibernated=asleep)
                 observations.append(observation(cluster, observed, at, verdict_of, arrived=arrived))
-                usage += usage_rows(cluster, observed, at)
+                used.append((cluster, observed, at))
             if verdict["progressed"] and state is JobState.CONVERGING and observed is not None:
                 seen_now = {"status": observed.raw_status, "node_count": observed.node_count}
                 events.append((job.id, "observed", state.value, seen_now))
@@ -218,21 +219,21 @@ class Converger:
                 ended[job.id] = cluster
         with self._database.begin() as uow:
             uow.scopes.hold_tick(row.scope, row.token)
-            uow.clusters.observe(observations)
+            before = uow.clusters.observe(observations)
             moved = [job for job in uow.jobs.settle(settled) if job.state is not JobState.CONVERGING]
             for job in moved:
                 detail = job.error or job.result or {}
                 step = job.step if job.state is JobState.QUEUED else job.state.value
                 events.append((job.id, step, job.state.value, detail))
             uow.jobs.record(events)
-            uow.series.usage(usage)
             done = [job for job in moved if job.state is JobState.SUCCEEDED]
             uow.series.record_durations([job.id for job in done])
             _end_clusters(uow.clusters, moved, ended)
             after_end(uow, [job for job in moved if job.is_terminal])
             deleted = [job.of_cluster for job in done if job.kind is JobKind.DELETE]
             uow.clusters.mark_deleted(deleted)
-            uow.series.close_usage([*deleted, *_vanished(moved)])
+            tell(uow, used, before)
+            uow.usage.close([*deleted, *_vanished(moved)])
         for job in moved:
             if job.is_terminal:
                 reason = (job.error or {}).get("reason", "")

@@ -25,7 +25,7 @@ from shared.errors import CloudBeingWritten, CloudError, CloudNotFound, LeaseLos
 from shared.observability.logging import get_logger
 from shared.services.clusters import cluster_row
 from shared.services.leftovers import Leftovers
-from shared.services.usage import usage_rows
+from shared.services.usage import Sight, tell, tell_groups
 
 if TYPE_CHECKING:
     from shared.db.scopes import ScopeRow
@@ -38,6 +38,7 @@ log = get_logger(__name__)
 
 _SLICE_S = 4.0
 _CONFIRM_PER_SLICE = 50
+_GROUPS_PER_SLICE = 20
 #: Small pages: Magnum reads a page in one go, 2 ms a cluster, and a tick's question waits behind it.
 _PAGE_MAX = 200
 
@@ -77,6 +78,7 @@ class Inventory:
         piece = Slice(marker=row.last.get("marker"))
         try:
             self._walk(row, piece, started)
+            self._read_groups(row.scope, piece)
         except (CloudError, LeaseLost) as exc:
             log.warning("inventory.cloud_error", project=scope.project_id, reason=exc.reason, detail=exc.detail)
             with self._database.begin() as uow:
@@ -132,7 +134,7 @@ class Inventory:
             known = uow.clusters.by_uuids(scope.region, [item.uuid for item in items])
             active = uow.jobs.active_kinds([cluster.id for cluster in known.values()])
             observations: list[dict[str, Any]] = []
-            usage: list[dict[str, Any]] = []
+            used: list[Sight] = []
             for item in items:
                 cluster = known.get(item.uuid)
                 if cluster is None:
@@ -143,9 +145,29 @@ class Inventory:
                     continue
                 verdict = phase_of(item, active.get(cluster.id), hibernated=cluster.hibernated_sizes is not None)
                 observations.append(observation(cluster, item, at, verdict, arrived=False))
-                usage += usage_rows(cluster, item, at)
-            uow.clusters.observe(observations)
-            uow.series.usage(usage)
+                used.append((cluster, item, at))
+            tell(uow, used, uow.clusters.observe(observations))
+
+    def _read_groups(self, scope: Scope, piece: Slice) -> None:
+        """Where a change of a cluster's size did not tell which of its node groups changed, ask for them: a few in each slice."""
+        with self._database.single() as uow:
+            doubted = uow.usage.doubted(scope, limit=_GROUPS_PER_SLICE)
+        if not doubted:
+            return
+        gateway = self._cloud.gateway(scope)
+        for cluster_id, uuid in doubted:
+            asked = time.monotonic()
+            try:
+                groups = gateway.node_groups(uuid)
+                if sum(not group.is_master for group in groups) > 1:
+                    groups = gateway.node_groups(uuid, detailed=True)  # with the dates of their changes
+            except CloudNotFound:
+                continue  # the next walk tells that it is gone
+            finally:
+                piece.spent_s += time.monotonic() - asked
+            at = self._clock.now()
+            with self._database.begin() as uow:
+                tell_groups(uow, cluster_id, groups, at)
 
     def _unknown(self, uow: UnitOfWork, scope: Scope, item: ObservedCluster, piece: Slice) -> None:
         ours = _as_uuid(item.labels.get(LABEL_CLUSTER))
@@ -159,8 +181,9 @@ class Inventory:
         row = replace(cluster_row(scope, item, self._clock.now()), phase=phase, reason=reason, reason_detail=detail)
         if uow.clusters.add_found(row):
             piece.found += 1
-            uow.clusters.observe([observation(row, item, self._clock.now(), (phase, reason, detail), arrived=True)])
-            uow.series.usage(usage_rows(row, item, self._clock.now()))
+            now = self._clock.now()
+            before = uow.clusters.observe([observation(row, item, now, (phase, reason, detail), arrived=True)])
+            tell(uow, [(row, item, now)], before)
 
     def _stray(self, uow: UnitOfWork, scope: Scope, item: ObservedCluster, origin: Cluster, piece: Slice) -> None:
         """A cluster of ours that should not be: remove it, and say whose twin or ghost it is."""
@@ -207,7 +230,7 @@ class Inventory:
             busy = uow.jobs.active_kinds(gone)
             vanished = [cluster_id for cluster_id in gone if cluster_id not in busy]  # a job's own tick tells of the others
             uow.clusters.mark_gone(vanished)
-            uow.series.close_usage(vanished)
+            uow.usage.close(vanished)
         piece.gone += len(vanished)
 
 

@@ -1,20 +1,19 @@
-"""What a cluster uses and costs. Quantities are stored; prices are applied when asked."""
+"""What clusters run and draw, sampled and rolled up. Quantities are stored; :mod:`shared.services.costs` prices them."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from shared.domain import rating
-from shared.domain.clusters import Scope
-from shared.errors import CloudError, FieldError, InvalidRequest, KcloudError, NotFound
+from shared.domain.costing import watts
+from shared.errors import FieldError, InvalidRequest, KcloudError, NotFound
 
 if TYPE_CHECKING:
     from shared.db.uow import Database
     from shared.domain.clusters import Cluster
     from shared.domain.ports import Actor, Clock, Cloud
+    from shared.services.accelerators import AcceleratorService
     from shared.services.catalogs import Catalogs
 
 _LONGEST_STEPS = 10_000
@@ -22,12 +21,22 @@ _COST_STEP_S = 60.0
 
 
 class MeteringService:
-    """Metrics and costs of the actor's project, and the sampling that feeds them."""
+    """Metrics of the actor's project, and the sampling that feeds them."""
 
-    def __init__(self, database: Database, cloud: Cloud, catalogs: Catalogs, clock: Clock, *, region: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        cloud: Cloud,
+        catalogs: Catalogs,
+        accelerators: AcceleratorService,
+        clock: Clock,
+        *,
+        region: str,
+    ) -> None:
         self._database = database
         self._cloud = cloud
         self._catalogs = catalogs
+        self._accelerators = accelerators
         self._clock = clock
         self._region = region
 
@@ -45,37 +54,9 @@ class MeteringService:
             points = uow.series.metrics(cluster.id, begin, finish, step)
         return {"cluster_id": str(cluster.id), "start": begin, "end": finish, "step_seconds": step, "points": points}
 
-    def costs(self, actor: Actor, cluster_ref: str, *, start: datetime | None, end: datetime | None) -> dict[str, Any]:
-        """Cost and energy over [start, end), by default since the cluster's first day: node-seconds times modelled rates."""
-        cluster = self._cluster(actor, cluster_ref)
-        begin, finish = self._window(start, end, None, since=cluster.created_at)
-        with self._database.single() as uow:
-            intervals = uow.series.usage_between(cluster.id, begin, finish)
-        rates = self._rates(Scope(cluster.region, cluster.project_id))
-        seconds: dict[tuple[str, str | None], float] = defaultdict(float)
-        for role, flavor, nodes, since, until in intervals:
-            seconds[(role, flavor)] += rating.node_seconds(nodes, since, until)
-        items = [_item(role, flavor, total, rates) for (role, flavor), total in sorted(seconds.items(), key=str)]
-        now_rate = sum(
-            (rates.get(flavor or "", rating.DEFAULT_RATE).price_per_hour * nodes)
-            for _, flavor, nodes, _, until in intervals
-            if until >= min(finish, self._clock.now()) - timedelta(seconds=1)
-        )
-        return {
-            "cluster_id": str(cluster.id),
-            "start": begin,
-            "end": finish,
-            "currency": rating.CURRENCY,
-            "total_cost": str(sum((item["cost"] for item in items), Decimal(0))),
-            "cost_per_hour": round(now_rate, 6),
-            "energy_kwh": round(sum(item["energy_kwh"] for item in items), 9),
-            "source": "modelled",
-            "items": [item | {"cost": str(item["cost"])} for item in items],
-        }
-
     def sample(self, *, every_s: float) -> int:
         """Add one sample per live cluster; how many. Two beats don't double it: one sample in ``every_s`` is made."""
-        rates = [rate.as_dict() for rate in self._known_rates().values()]
+        rates = self._rates()
         with self._database.begin() as uow:
             if not uow.series.turn("cluster_metrics", every_s=every_s * 0.8):
                 return 0
@@ -83,7 +64,7 @@ class MeteringService:
 
     def roll(self) -> int:
         """Continue the cost series up to now; how many spans were added."""
-        rates = [rate.as_dict() for rate in self._known_rates().values()]
+        rates = self._rates()
         with self._database.begin() as uow:
             return uow.series.roll_costs(rates, rating.DEFAULT_RATE.as_dict(), step_s=_COST_STEP_S)
 
@@ -95,17 +76,13 @@ class MeteringService:
             raise NotFound(msg, reason="CLUSTER_NOT_FOUND")
         return cluster
 
-    def _rates(self, scope: Scope) -> dict[str, rating.NodeRate]:
+    def _rates(self) -> list[dict[str, Any]]:
+        """The modelled rate of a node by the flavor's name and by its id; where the cloud is away, the default stands in for all."""
         try:
-            return rating.rates_of(self._catalogs.get(scope).flavors)
+            shapes = self._accelerators.shapes(self._catalogs.get(self._cloud.own_scope()))
         except KcloudError:
-            return {}  # the model's default stands in; `rate` in each item says so
-
-    def _known_rates(self) -> dict[str, rating.NodeRate]:
-        try:
-            return self._rates(self._cloud.own_scope())
-        except CloudError:
-            return {}
+            return []
+        return [rating.NodeRate(name, shape.price_per_hour, float(watts(shape))).as_dict() for name, shape in shapes.items()]
 
     def _window(
         self, start: datetime | None, end: datetime | None, usual: timedelta | None, *, since: datetime | None = None
@@ -121,17 +98,3 @@ class MeteringService:
             words = "start must come before end."
             raise InvalidRequest(words, errors=[FieldError("start", "before_end", words)])
         return begin, finish
-
-
-def _item(role: str, flavor: str | None, seconds: float, rates: dict[str, rating.NodeRate]) -> dict[str, Any]:
-    rate = rates.get(flavor or "", rating.DEFAULT_RATE)
-    return {
-        "role": role,
-        "flavor": flavor,
-        "node_seconds": round(seconds, 6),
-        "cost": rating.cost(rate, seconds),
-        "energy_kwh": rating.energy_kwh(rate, seconds),
-        "price_per_node_hour": rate.price_per_hour,
-        "watts_per_node": rate.watts,
-        "rate": "flavor" if flavor in rates else "default",
-    }

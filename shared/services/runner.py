@@ -315,7 +315,7 @@ class Runner:
             uow.clusters.by_id(cluster.id, lock=True)
             after = uow.jobs.finish(job, JobState.SUCCEEDED, result={"deleted": True, "existed": existed})
             uow.jobs.record([(job.id, "succeeded", "succeeded", {"existed": existed})])
-            uow.series.close_usage([cluster.id])
+            uow.usage.close([cluster.id])
             uow.clusters.mark_deleted([cluster.id])
         return after
 

@@ -51,6 +51,7 @@ _BODIES: dict[str, Any] = {
     "POST /match/workloads": {"workloads": [{"cpu_cores": 1}]},
     "POST /placements": {"cpu_cores": 1},
     "PUT /placements/{placement_id}": {"lease_seconds": 60},
+    "POST /rate-cards": {"name": "x", "currency": "USD", "valid_from": "2026-01-01T00:00:00Z", "core_hour": "0.05"},
     "PUT /credentials": _CREDENTIAL,
     "POST /cleanup/idle-clusters": {},
     "PUT /cleanup/policy": {},
@@ -83,6 +84,7 @@ def _send(caller: Caller, operation: str, made: Mapping[str, str]) -> TestRespon
         template_id="mine",
         placement_id=_UUID,
         webhook_id=_UUID,
+        card_id=_UUID,
         node_group="default-worker",
         slug="conflict",
     )

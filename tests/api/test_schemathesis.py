@@ -66,6 +66,16 @@ def _keep_rules(path: str, body: dict[str, Any]) -> None:
         if "lease_seconds" in body:
             body["lease_seconds"] = 600
             body["place"] = True
+    _keep_rules_of_rarer(path, body)
+
+
+def _keep_rules_of_rarer(path: str, body: dict[str, Any]) -> None:
+    if path == "/rate-cards":
+        body |= {"currency": "KRW", "valid_from": "2026-01-01T00:00:00Z", "core_hour": "1"}
+        for name in ("valid_to", "flavors", "accelerators"):
+            body.pop(name, None)
+        if "electricity" in body:
+            body["electricity"] |= {"time_zone": "Asia/Seoul", "pue": "1.3", "windows": []}
     if path.endswith("/scale-policy"):
         body |= {"scale_in_below": 0.2, "target_utilization": 0.5, "scale_out_above": 0.8}
         for name in ("min_nodes", "max_nodes", "schedule"):

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
@@ -17,12 +16,12 @@ from shared.bootstrap import SystemClock
 from shared.db import migrate
 from shared.db.engine import make_engine
 from shared.db.uow import Database
-from shared.domain import rating
 from shared.domain.jobs import JobKind
 from shared.errors import InvalidRequest
+from shared.services.accelerators import AcceleratorService, load_catalogue
 from shared.services.catalogs import Catalogs
 from shared.services.metering import MeteringService
-from tests.builders import PROJECT, REGION, a_cluster, a_flavor, a_job, an_actor
+from tests.builders import PROJECT, REGION, a_cluster, a_flavor, a_job, an_actor, some_settings
 from tests.fake_cloud import FakeCloud
 
 RATE = {"flavor": "gpu.a100.large", "watts": 1000.0, "price_per_hour": 36.0}
@@ -75,13 +74,13 @@ def use(
 ) -> None:
     row = {"cluster_id": cluster_id, "project_id": PROJECT, "region": REGION, "role": role, "flavor": flavor, "nodes": nodes}
     with database.begin() as uow:
-        uow.series.usage([{**row, "at": at}])
+        uow.usage.set([{**row, "node_group": f"default-{role}", "at": at}])
 
 
 def node_seconds(database: Database, cluster_id: UUID, start: datetime, end: datetime) -> float:
     with database.begin() as uow:
-        spans = uow.series.usage_between(cluster_id, start, end)
-    return sum(rating.node_seconds(nodes, since, until) for _, _, nodes, since, until in spans)
+        spans = uow.usage.between([cluster_id], start, end)
+    return sum(span.nodes * (span.end - span.start).total_seconds() for span in spans)
 
 
 # -- usage ------------------------------------------------------------------------------------------------------------------------
@@ -114,7 +113,7 @@ def test_usage_learnt_late_never_counts_a_second_twice(database: Database) -> No
     use(database, cluster, 4, start)  # dated before the interval it ends
     assert node_seconds(database, cluster, start, start + timedelta(minutes=40)) == pytest.approx(60 * 4 * 10)
     with database.begin() as uow:
-        uow.series.close_usage([cluster])
+        uow.usage.close([cluster])
     use(database, cluster, 1, start)  # and before one that was closed
     with database.begin() as uow:
         [opened] = uow.connection.execute(text("SELECT started_at FROM usage_intervals WHERE ended_at IS NULL")).scalars()
@@ -141,10 +140,10 @@ def test_closing_ends_usage_once(database: Database) -> None:
     use(database, cluster, 3, now(database) - timedelta(minutes=5))
     use(database, cluster, 1, now(database) - timedelta(minutes=5), role="master")
     with database.begin() as uow:
-        uow.series.close_usage([cluster])
+        uow.usage.close([cluster])
     first = node_seconds(database, cluster, now(database) - timedelta(hours=1), now(database))
     with database.begin() as uow:
-        uow.series.close_usage([cluster])
+        uow.usage.close([cluster])
     assert node_seconds(database, cluster, now(database) - timedelta(hours=1), now(database)) == first
 
 
@@ -316,48 +315,40 @@ def test_expected_durations_come_from_the_last_runs_and_need_three(database: Dat
 
 
 @pytest.fixture
-def metering(database: Database) -> MeteringService:
+def metering(url: str, database: Database) -> MeteringService:
     cloud = FakeCloud(SystemClock())
     cloud.flavors = [a_flavor("gpu.a100.large", vcpus=10, ram_mb=10240, accelerator__model="a100", accelerator__count="2")]
-    return MeteringService(database, cloud, Catalogs(cloud, SystemClock(), 60.0), SystemClock(), region=REGION)
-
-
-def test_cost_of_a_window_is_its_node_seconds_times_the_rate(database: Database, metering: MeteringService) -> None:
-    cluster, start = a_live_cluster(database), now(database) - timedelta(hours=5)
-    use(database, cluster, 2, start)
-    use(database, cluster, 1, start, role="master", flavor="unheard-of")
-    answer = metering.costs(an_actor(), str(cluster), start=start, end=start + timedelta(hours=1))
-    per_hour = 10 * 0.05 + 10 * 0.01 + 2 * 2.0
-    assert Decimal(answer["total_cost"]) == Decimal(str(2 * per_hour + rating.DEFAULT_RATE.price_per_hour)).quantize(
-        Decimal("0.000001")
-    )
-    by_role = {item["role"]: item for item in answer["items"]}
-    assert (by_role["worker"]["node_seconds"], by_role["worker"]["rate"]) == (7200, "flavor")
-    assert (by_role["master"]["node_seconds"], by_role["master"]["rate"]) == (3600, "default")
-    assert answer["energy_kwh"] == pytest.approx(sum(item["energy_kwh"] for item in answer["items"]))
-    assert answer["cost_per_hour"] == pytest.approx(2 * per_hour + rating.DEFAULT_RATE.price_per_hour)
-
-
-def test_costs_of_parts_add_up(database: Database, metering: MeteringService) -> None:
-    cluster, start = a_live_cluster(database), now(database) - timedelta(hours=5)
-    for minute, nodes in ((0, 3), (61, 8), (200, 1)):
-        use(database, cluster, nodes, start + timedelta(minutes=minute))
-    cuts = [start + timedelta(minutes=minute) for minute in (0, 33, 61, 62, 199, 240)]
-    actor = an_actor()
-    parts = sum(Decimal(metering.costs(actor, str(cluster), start=a, end=b)["total_cost"]) for a, b in pairwise(cuts))
-    whole = Decimal(metering.costs(actor, str(cluster), start=cuts[0], end=cuts[-1])["total_cost"])
-    assert abs(parts - whole) <= Decimal("0.00001")
+    catalogs = Catalogs(cloud, SystemClock(), 60.0)
+    accelerators = AcceleratorService(load_catalogue(some_settings(url).placement), catalogs, region=REGION)
+    return MeteringService(database, cloud, catalogs, accelerators, SystemClock(), region=REGION)
 
 
 def test_windows_that_make_no_sense_are_refused(database: Database, metering: MeteringService) -> None:
     cluster, at = a_live_cluster(database), now(database)
     for start, end in ((at, at - timedelta(1)), (at, at)):
         with pytest.raises(InvalidRequest) as caught:
-            metering.costs(an_actor(), str(cluster), start=start, end=end)
+            metering.metrics(an_actor(), str(cluster), start=start, end=end, step_s=60)
         assert caught.value.errors[0].field == "start"
     with pytest.raises(InvalidRequest) as caught:
         metering.metrics(an_actor(), str(cluster), start=at - timedelta(days=300), end=at, step_s=1)
     assert caught.value.errors[0].field == "step"
+
+
+def test_samples_price_each_node_by_its_own_flavor(database: Database, metering: MeteringService) -> None:
+    cluster = a_live_cluster(database)
+    row = {"cluster_id": cluster, "project_id": PROJECT, "region": REGION, "role": "worker", "at": now(database)}
+    with database.begin() as uow:
+        uow.usage.set(
+            [
+                {**row, "node_group": "default-worker", "flavor": "unheard-of", "nodes": 3},
+                {**row, "node_group": "gpu", "flavor": "gpu.a100.large", "nodes": 2},
+            ]
+        )
+    assert metering.sample(every_s=30) == 1
+    with database.begin() as uow:
+        [point] = uow.connection.execute(text("SELECT power_consumption_watts, cost_per_hour FROM cluster_metrics")).all()
+    assert point.cost_per_hour == pytest.approx(3 * 0.36 + 2 * (10 * 0.05 + 10 * 0.01 + 2 * 2.0))
+    assert point.power_consumption_watts == pytest.approx(3 * (50 + 30 + 8) + 2 * (50 + 75 + 5 + 2 * (60 + 170)))
 
 
 def test_sampling_by_two_beats_makes_one_sample(database: Database, metering: MeteringService) -> None:

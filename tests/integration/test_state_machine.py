@@ -301,8 +301,8 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def usage_neither_overlaps_nor_runs_backwards(self) -> None:
         intervals = defaultdict(list)
-        for row in self.world.rows("SELECT * FROM usage_intervals ORDER BY cluster_id, role, started_at, id"):
-            intervals[(row["cluster_id"], row["role"])].append(row)
+        for row in self.world.rows("SELECT * FROM usage_intervals ORDER BY cluster_id, node_group, started_at, id"):
+            intervals[(row["cluster_id"], row["node_group"])].append(row)
         for spans in intervals.values():
             for before, after in pairwise(spans):
                 assert before["ended_at"] is not None
@@ -364,8 +364,8 @@ class EngineMachine(RuleBasedStateMachine):
 
     def _all_is_used(self) -> None:
         usage = self.world.rows(
-            "SELECT c.id, c.live, c.status, c.observed_node_count AS seen, u.node_count AS counted FROM clusters c LEFT JOIN"
-            " usage_intervals u ON u.cluster_id = c.id AND u.role = 'worker' AND u.ended_at IS NULL"
+            "SELECT c.id, c.live, c.status, c.observed_node_count AS seen, (SELECT sum(u.node_count) FROM usage_intervals u"
+            " WHERE u.cluster_id = c.id AND u.role = 'worker' AND u.ended_at IS NULL) AS counted FROM clusters c"
         )
         for row in usage:
             if not row["live"]:

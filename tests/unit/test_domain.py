@@ -1,7 +1,5 @@
 """States, phases, reasons, names, usage and rates."""
 
-from datetime import timedelta
-from decimal import Decimal
 from itertools import product
 from typing import Any
 from uuid import UUID
@@ -16,8 +14,7 @@ from shared.domain.jobs import ACTIVE, TERMINAL, TRANSITIONS, JobError, JobKind,
 from shared.domain.lifecycle import phase_of
 from shared.domain.reasons import classify
 from shared.errors import InvalidTransition
-from shared.services.usage import usage_rows
-from tests.builders import NOW, a_catalog, a_cluster, a_flavor, a_template, ago, an_observed
+from tests.builders import a_catalog, a_flavor, a_template, an_observed
 
 # -- states -------------------------------------------------------------------------------------------------------------
 
@@ -158,43 +155,6 @@ def test_an_id_wins_over_a_name_that_looks_like_it() -> None:
     assert a_catalog(named, meant).template("2") is meant
 
 
-# -- usage ----------------------------------------------------------------------------------------------------------------
-
-
-def _usage(before: dict[str, Any], status: str, **after: Any) -> list[tuple[str, int, Any]]:
-    rows = usage_rows(a_cluster(**before), an_observed(status, **after), NOW)
-    return [(row["role"], row["nodes"], row["at"]) for row in rows]
-
-
-def test_usage_begins_when_magnum_finished_not_when_it_was_seen() -> None:
-    assert _usage({}, "CREATE_COMPLETE", node_count=3, updated_at=ago(40)) == [("worker", 3, ago(40)), ("master", 1, ago(40))]
-
-
-@pytest.mark.parametrize(
-    "status", ["CREATE_IN_PROGRESS", "UPDATE_IN_PROGRESS", "CREATE_FAILED", "DELETE_IN_PROGRESS", "DELETE_FAILED", "ODD"]
-)
-def test_usage_waits_for_the_end_of_a_change(status: str) -> None:
-    assert _usage({}, status, node_count=3) == []
-
-
-def test_usage_of_what_is_known_is_not_told_again() -> None:
-    known = {"status": "UPDATE_COMPLETE", "observed_node_count": 3, "observed_master_count": 1}
-    assert _usage(known, "UPDATE_COMPLETE", node_count=3) == []
-
-
-def test_usage_of_a_failed_update_counts_what_runs() -> None:
-    assert _usage({"status": "UPDATE_IN_PROGRESS"}, "UPDATE_FAILED", node_count=5)[0] == ("worker", 5, NOW)
-
-
-def test_usage_change_that_magnum_did_not_date_begins_now() -> None:
-    known = {"status": "UPDATE_COMPLETE", "observed_node_count": 3, "observed_master_count": 1, "observed_at": ago(10)}
-    assert _usage(known, "UPDATE_COMPLETE", node_count=4, updated_at=ago(600))[0] == ("worker", 4, NOW)
-
-
-def test_usage_is_never_in_the_future() -> None:
-    assert _usage({}, "CREATE_COMPLETE", updated_at=NOW + timedelta(minutes=5))[0][2] == NOW
-
-
 # -- rates ----------------------------------------------------------------------------------------------------------------
 
 
@@ -216,42 +176,3 @@ def test_usage_is_never_in_the_future() -> None:
 )
 def test_accelerators_of(flavor: Any, expected: tuple[str, int]) -> None:
     assert rating.accelerators_of(flavor) == expected
-
-
-def test_rate_of_a_plain_flavor() -> None:
-    rate = rating.rate_of(a_flavor("cpu.large", vcpus=16, ram_mb=65536))
-    assert rate.price_per_hour == pytest.approx(16 * 0.05 + 64 * 0.01)
-    assert rate.watts == pytest.approx(50 + 16 * 15 * 0.5 + 64 * 0.5)
-
-
-def test_rate_of_an_accelerated_flavor_adds_its_devices() -> None:
-    plain = rating.rate_of(a_flavor("cpu.x", vcpus=32, ram_mb=131072))
-    rate = rating.rate_of(a_flavor("gpu.x", vcpus=32, ram_mb=131072, accelerator__model="a100", accelerator__count="4"))
-    assert rate.price_per_hour - plain.price_per_hour == pytest.approx(4 * 2.0)
-    assert rate.watts - plain.watts == pytest.approx(4 * (60 + 340 * 0.5))
-
-
-def test_rates_answer_to_name_and_id() -> None:
-    rates = rating.rates_of([a_flavor("cpu.large")])
-    assert rates["cpu.large"].price_per_hour == rates["id-of-cpu.large"].price_per_hour
-    assert rates["id-of-cpu.large"].as_dict()["flavor"] == "id-of-cpu.large"
-
-
-def test_cost_is_exact_decimal() -> None:
-    rate = rating.NodeRate("x", 0.1, 360.0)
-    assert rating.cost(rate, 3600 * 3) == Decimal("0.300000")
-    assert rating.energy_kwh(rate, 10_000) == pytest.approx(1.0)
-
-
-@given(st.lists(st.floats(0, 1e6, allow_nan=False), min_size=1, max_size=20))
-def test_costs_of_parts_add_up_to_the_cost_of_the_whole(parts: list[float]) -> None:
-    rate = rating.NodeRate("x", 12.34, 500.0)
-    total = sum((rating.cost(rate, part) for part in parts), Decimal(0))
-    assert abs(total - rating.cost(rate, sum(parts))) <= Decimal("0.000001") * (len(parts) + 1)
-
-
-@given(st.integers(0, 1000), st.floats(0, 86400), st.floats(0, 86400))
-def test_node_seconds_of_adjoining_spans_add_up(nodes: int, first: float, second: float) -> None:
-    middle, end = NOW + timedelta(seconds=first), NOW + timedelta(seconds=first) + timedelta(seconds=second)
-    parts = rating.node_seconds(nodes, NOW, middle) + rating.node_seconds(nodes, middle, end)
-    assert parts == pytest.approx(rating.node_seconds(nodes, NOW, end), abs=1e-3)

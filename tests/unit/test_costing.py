@@ -1,0 +1,119 @@
+"""Spans of time, shares of nodes, and amounts."""
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.domain.accelerators import Accelerator, NodeShape
+from shared.domain.costing import Held, Use, allocated, rounded, spans
+from shared.services.costs import as_csv, money_text
+from tests.builders import NOW
+
+SHAPE = NodeShape("gpu", 16_000, 65_536, 16, 64.0, Accelerator("a", "v", "gpu", "A", 80.0, 60.0, 400.0, 2.0), 4)
+HOUR = 3_600_000_000
+
+
+def held(workload: str, cpu: int, memory: int = 0, devices: int = 0, *, node: int = 0, hours: tuple[float, float] = (0, 1)) -> Held:
+    start, end = (NOW + timedelta(hours=hour) for hour in hours)
+    return Held(workload, node, cpu, memory, devices, start, end)
+
+
+def shares(*on: Held, nodes: int = 1, shape: NodeShape | None = SHAPE) -> dict[str, Fraction]:
+    use = Use(uuid4(), "worker", "g", "gpu", nodes, NOW, NOW + timedelta(hours=1), held=on)
+    return {name: amount / HOUR for name, amount in allocated(use, shape, use.start, use.end).items()}
+
+
+@pytest.mark.parametrize(
+    "on,expected",
+    [
+        ([], {}),
+        ([held("a", 4_000)], {"a": Fraction(1, 4)}),
+        ([held("a", 4_000, 32_768)], {"a": Fraction(1, 2)}),
+        ([held("a", 4_000, 0, 3_000)], {"a": Fraction(3, 4)}),
+        ([held("a", 99_000)], {"a": 1}),
+        ([held("a", 16_000), held("b", 16_000)], {"a": Fraction(1, 2), "b": Fraction(1, 2)}),
+        # Each takes half of something else: together they hold half of the node.
+        ([held("a", 8_000), held("b", 0, 32_768)], {"a": Fraction(1, 4), "b": Fraction(1, 4)}),
+        ([held("a", 4_000, hours=(0.5, 9))], {"a": Fraction(1, 8)}),
+        ([held("a", 4_000, hours=(-1, 0.25)), held("a", 8_000, hours=(0.5, 1))], {"a": Fraction(5, 16)}),
+        ([held("a", 4_000, node=1)], {}),
+        ([held("a", 0)], {"a": 0}),
+    ],
+)
+def test_what_is_held_of_a_node(on: list[Held], expected: dict[str, Any]) -> None:
+    assert shares(*on) == expected
+
+
+def test_of_a_node_of_unknown_size_all_is_held() -> None:
+    assert shares(held("a", 1), held("b", 1), shape=None) == {"a": Fraction(1, 2), "b": Fraction(1, 2)}
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda name, cpu, memory, devices, node, start, length: held(
+                name, cpu, memory, devices, node=node, hours=(start, start + length)
+            ),
+            st.sampled_from("abc"),
+            st.integers(0, 20_000),
+            st.integers(0, 70_000),
+            st.integers(0, 5_000),
+            st.integers(0, 3),
+            st.floats(-1, 1),
+            st.floats(0, 2),
+        ),
+        max_size=8,
+    ),
+    st.integers(0, 3),
+)
+def test_no_more_is_held_than_there_is(on: list[Held], nodes: int) -> None:
+    found = shares(*on, nodes=nodes)
+    assert all(share >= 0 for share in found.values())
+    assert sum(found.values()) <= nodes
+
+
+@given(
+    st.timedeltas(timedelta(0), timedelta(days=1000)).map(lambda since: datetime(2024, 1, 1, tzinfo=UTC) + since),
+    st.timedeltas(timedelta(seconds=1), timedelta(days=100)),
+    st.sampled_from(["total", "hour", "day", "month"]),
+)
+def test_spans_cover_the_window_once(start: datetime, length: timedelta, granularity: str) -> None:
+    end = start + length
+    cuts = spans(start, end, granularity)
+    assert (cuts[0], cuts[-1]) == (start, end)
+    assert all(a < b for a, b in pairwise(cuts))
+    for cut in cuts[1:-1]:
+        assert (cut.minute, cut.second, cut.microsecond) == (0, 0, 0)
+        assert granularity == "hour" or cut.hour == 0
+        assert granularity != "month" or cut.day == 1
+
+
+@pytest.mark.parametrize(
+    "amount,text",
+    [
+        (Decimal(0), "0.000000"),
+        (Decimal("1E+3"), "1000.000000"),
+        (Decimal(10) ** 20 + Decimal("0.5"), "100000000000000000000.500000"),
+        (Decimal("0.100000000000"), "0.100000"),
+        (Decimal("0.123456789012"), "0.123456789012"),
+    ],
+)
+def test_money_is_plain_text(amount: Decimal, text: str) -> None:
+    assert money_text(amount) == text
+
+
+def test_amounts_are_rounded_to_twelve_places() -> None:
+    assert rounded(Fraction(1, 3)) == Decimal("0.333333333333")
+    assert rounded(Fraction(10**30, 3)) == Decimal("333333333333333333333333333333.333333333333")
+
+
+def test_no_text_of_a_csv_is_a_formula() -> None:
+    shown = as_csv([{"start": NOW, "workload": "=1+1", "type": None, "cluster": 'a,"b"', "total": "-1"}], str)
+    assert shown.splitlines()[1] == f'{NOW},\'=1+1,,"a,""b""",\'-1'
