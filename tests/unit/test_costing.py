@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.accelerators import Accelerator, NodeShape
-from shared.domain.costing import Held, Use, allocated, rounded, spans
+from shared.domain.costing import Held, Line, Use, allocated, spans
 from shared.services.costs import as_csv, money_text
 from tests.builders import NOW
 
@@ -109,9 +109,12 @@ def test_money_is_plain_text(amount: Decimal, text: str) -> None:
     assert money_text(amount) == text
 
 
-def test_amounts_are_rounded_to_twelve_places() -> None:
-    assert rounded(Fraction(1, 3)) == Decimal("0.333333333333")
-    assert rounded(Fraction(10**30, 3)) == Decimal("333333333333333333333333333333.333333333333")
+def test_large_amounts_keep_their_last_places() -> None:
+    line = Line()
+    line.money["KRW"]["idle"] = (10**30 * 10**33 + 10**33 // 3) * 3_600_000_000
+    line.settle()
+    assert str(line.shown()["KRW"]["idle"]) == "1" + "0" * 30 + ".333333333333"
+    assert money_text(line.shown()["KRW"]["idle"]) == "1" + "0" * 30 + ".333333333333"
 
 
 def test_no_text_of_a_csv_is_a_formula() -> None:
