@@ -9,6 +9,7 @@ from api import edge, problems
 from api.access import AccessViews
 from api.auth import Guard, KeystoneValidator, Tokens, Validator
 from api.changes import ChangeViews
+from api.cleanup import CleanupViews
 from api.clusters import ClusterViews
 from api.costs import CostViews
 from api.credentials import CredentialViews
@@ -22,6 +23,7 @@ from api.service import ServiceViews
 from api.spec import make_api
 from api.stacks import StackViews
 from api.templates import TemplateViews
+from api.webhooks import WebhookViews
 
 if TYPE_CHECKING:
     from shared.bootstrap import Container
@@ -64,6 +66,8 @@ def _add_views(app: Flask, kit: Any) -> None:
         RateViews(kit),
         CostViews(kit),
         JobViews(kit),
+        CleanupViews(kit),
+        WebhookViews(kit),
         CredentialViews(kit),
     ):
         api.register_blueprint(views.blueprint())

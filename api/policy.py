@@ -48,6 +48,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     "stacks:delete": (_MEMBER, "Delete stacks."),
     "match:workload": (_MEMBER, "Match workloads, hold capacity for them, extend and end what is held."),
     "scaling:get": (_READER, "Look at a cluster's scale policy, and what it would do."),
+    "scaling:analyze": (_READER, "Ask what workloads would need. Nothing is done."),
     "scaling:change": (_MEMBER, "Give a cluster a scale policy, or take it away."),
     "costs:list": (_READER, "Read the project's costs."),
     "rates:list": (_READER, "List rate cards."),
@@ -61,6 +62,15 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     "credentials:get": (_ADMIN, "See which application credential is registered."),
     "credentials:put": (_ADMIN, "Register the project's application credential."),
     "credentials:delete": (_ADMIN, "Remove the project's application credential."),
+    "cleanup:get": (_READER, "See which clusters are idle, why not, and by which policy."),
+    "cleanup:run": (_MEMBER, "Look for idle clusters at once."),
+    "cleanup:policy": (_MEMBER, "Write the project's cleanup policy."),
+    "cleanup:floor": (_ADMIN, "Write the floor under it."),
+    "cleanup:hold": (_MEMBER, "Keep a cluster for a time, and let it go."),
+    "cleanup:cancel": (_MEMBER, "Take a cluster back from cleanup."),
+    "webhooks:list": (_MEMBER, "List webhooks and their deliveries. Their addresses may hold secrets."),
+    "webhooks:create": (_MEMBER, "Add webhooks."),
+    "webhooks:delete": (_MEMBER, "Remove webhooks."),
     "service:metrics": (_READER, "Read /metrics. The rule '@' opens it to a Prometheus that has no token."),
 }
 

@@ -14,6 +14,7 @@ from api.schemas import scaling as schemas
 from api.spec import Blueprint, Outcome, operation
 
 _PUT: Final = schemas.ScalePolicyPut()
+_ANALYZE: Final = schemas.AnalysisRequest()
 _TIMES: Final = ("decided_at", "updated_at", "timestamp")
 
 
@@ -30,7 +31,28 @@ class ScalingViews:
         made.add_url_rule("/clusters/<cluster_id>/scale-policy", view_func=self.put_scale_policy, methods=["PUT"])
         made.add_url_rule("/clusters/<cluster_id>/scale-policy", view_func=self.delete_scale_policy, methods=["DELETE"])
         made.add_url_rule("/clusters/<cluster_id>/scale-decision", view_func=self.get_scale_decision, methods=["GET"])
+        made.add_url_rule("/scale-decisions", view_func=self.analyze_workloads, methods=["POST"])
         return made
+
+    @operation(
+        "Decide what workloads need",
+        {200: Outcome("The decisions.", schemas.Analysis)},
+        refusals=(404, 409, 502, 504),
+        body=schemas.AnalysisRequest,
+        query=inputs.NOTHING,
+    )
+    def analyze_workloads(self) -> Response:
+        """Which clusters would have to grow, wake or be made so that these workloads run beside what is held now, and which carry none of
+        them and could be smaller. Nothing is done and nothing is held. `action`, `cluster_id` and `target_nodes` are those of the
+        decision that brings the most; all are in `decisions`.
+        """
+        actor = self._kit.guard.actor("scaling:analyze")
+        inputs.NOTHING.read()
+        _, fields, findings = read_fields(_ANALYZE)
+        found = self._kit.container.analysis.analyze(
+            actor, fields.get("workloads", []), cluster_ref=fields.get("cluster_id"), findings=findings
+        )
+        return answer(found | {"timestamp": rfc3339(self._kit.container.clock.now())})
 
     @operation(
         "Show a cluster's scale policy",

@@ -154,6 +154,7 @@ def operation(
     *,
     refusals: Sequence[int] = (),
     body: type[Schema] | None = None,
+    body_required: bool = True,
     query: Query | None = None,
     changes: bool = False,
     public: bool = False,
@@ -161,7 +162,7 @@ def operation(
 ) -> Callable[[F], F]:
     """Document a view: its summary, and each answer by status.
 
-    ``changes``: takes Prefer and Idempotency-Key. ``public``: needs no token.
+    ``body_required``: False where no body is as good as an empty object. ``changes``: takes Prefer and Idempotency-Key. ``public``: needs no token.
     ``more``: further content by status and media type. The docstring is the description.
     """
     expected = {*refusals, *(() if public else _ALWAYS), *(_BODY if body else ()), *((400, 422) if changes or query else ())}
@@ -187,7 +188,7 @@ def operation(
     if parameters:
         document["parameters"] = parameters
     if body:
-        document["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        document["requestBody"] = {"required": body_required, "content": {"application/json": {"schema": body}}}
     if public:
         document["security"] = []
 

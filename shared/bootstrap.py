@@ -13,9 +13,12 @@ from shared.domain.ports import Announcer, Clock, Cloud, Dispatcher
 from shared.observability.broker import BrokerProbe
 from shared.openstack.cloud import OpenStackCloud
 from shared.openstack.retry import backoff_s
+from shared.outbound import Outbound
 from shared.services.accelerators import AcceleratorService, load_catalogue
 from shared.services.access import AccessService
+from shared.services.analysis import AnalysisService
 from shared.services.catalogs import Catalogs
+from shared.services.cleanup import CleanupService
 from shared.services.clusters import ClusterService
 from shared.services.converge import Converger
 from shared.services.costs import CostService
@@ -23,6 +26,7 @@ from shared.services.credentials import Credentials, CredentialService, Vault
 from shared.services.fleets import Fleets
 from shared.services.health import HealthService
 from shared.services.hot import HotTemplates
+from shared.services.idleness import Watch
 from shared.services.inventory import Inventory
 from shared.services.jobs import JobService
 from shared.services.matching import MatchService
@@ -34,8 +38,10 @@ from shared.services.relay import Relay
 from shared.services.runner import Runner
 from shared.services.scaling import ScalingService
 from shared.services.stacks import StackService
+from shared.services.sweeping import Sweeper
 from shared.services.templates import ShippedTypes, TemplateService
 from shared.services.upkeep import Upkeep
+from shared.services.webhooks import WebhookService
 from shared.settings import Settings, current
 
 
@@ -72,6 +78,7 @@ class Container:
     matching: MatchService
     placements: PlacementService
     scaling: ScalingService
+    analysis: AnalysisService
     access: AccessService
     health: HealthService
     metering: MeteringService
@@ -79,6 +86,9 @@ class Container:
     costs: CostService
     credentials: CredentialService
     upkeep: Upkeep
+    sweeper: Sweeper
+    cleanup: CleanupService
+    webhooks: WebhookService
     announcer: Announcer
 
     def announcing(self, announcer: Announcer) -> "Container":
@@ -154,13 +164,17 @@ def build(
         settings=settings.placement,
         nudge=nudge,
     )
+    scaling = ScalingService(database, fleets, clusters, clock)
+    jobs = JobService(database, clusters, nudge=nudge)
+    watch = Watch(accelerators, catalogs, clock, region=region)
+    sweeper = Sweeper(database, clusters, watch, clock, region=region)
     return Container(
         settings=settings,
         clock=clock,
         database=database,
         cloud=the_cloud,
         clusters=clusters,
-        jobs=JobService(database, clusters, nudge=nudge),
+        jobs=jobs,
         catalogs=catalogs,
         stacks=stacks,
         templates=templates,
@@ -168,7 +182,8 @@ def build(
         fleets=fleets,
         matching=matching,
         placements=PlacementService(database, fleets, region=region, settings=settings.placement),
-        scaling=ScalingService(database, fleets, clusters, clock),
+        scaling=scaling,
+        analysis=AnalysisService(database, fleets, matching, scaling, clusters, accelerators, clock, region=region),
         access=AccessService(database, the_cloud, clusters),
         health=HealthService(
             database,
@@ -182,5 +197,8 @@ def build(
         metering=MeteringService(database, the_cloud, catalogs, accelerators, clock, region=region),
         credentials=CredentialService(database, vault, the_cloud, region=region),
         upkeep=Upkeep(database, the_cloud, engine=settings.engine),
+        sweeper=sweeper,
+        cleanup=CleanupService(database, clusters, jobs, watch, sweeper, clock, region=region),
+        webhooks=WebhookService(database, vault, Outbound(settings.webhook_networks), clock),
         announcer=Silent(),
     )

@@ -9,7 +9,7 @@ import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, ip_network
 from urllib.parse import quote
 
 from environs import EnvValidationError, FileAwareEnv, validate
@@ -119,6 +119,7 @@ class Settings:
     log_format: str = "console"
     network: NetworkSettings = field(default_factory=NetworkSettings)
     placement: PlacementSettings = field(default_factory=PlacementSettings)
+    webhook_networks: tuple[str, ...] = ()  #: address ranges that webhooks may reach besides the public internet
     instance: str = ""  #: names this process in leases and logs
 
 
@@ -191,6 +192,15 @@ def _is_pool(words: str) -> None:
     if not pool.is_private:
         msg = "must be a private range"
         raise ValidationError(msg)
+
+
+def _are_networks(words: str) -> None:
+    try:
+        for one in words.split(","):
+            ip_network(one.strip() or "10.0.0.0/8")
+    except ValueError as exc:
+        msg = f"must be address ranges such as 10.0.0.0/8, with commas between them: {exc}"
+        raise ValidationError(msg) from exc
 
 
 def _messages(exc: EnvValidationError) -> list[str]:
@@ -270,6 +280,7 @@ def load() -> Settings:
         database_url = _noted(_database_url, env, problems)
         redis_url = _noted(_redis_url, env, problems)
         secret_key = env.str("KCLOUD_SECRET_KEY", None)
+        webhook_networks = env.str("WEBHOOK_NETWORKS", "", validate=_are_networks)
         log_level = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
         log_format = env.str("LOG_FORMAT", "console", validate=validate.OneOf(["console", "json"]))
         env.seal()
@@ -292,6 +303,7 @@ def load() -> Settings:
         log_format=log_format,
         network=network,
         placement=placement,
+        webhook_networks=tuple(words.strip() for words in webhook_networks.split(",") if words.strip()),
         instance=f"{socket.gethostname()}:{os.getpid()}",
     )
 

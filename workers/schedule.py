@@ -9,6 +9,8 @@ from shared.settings import EngineSettings
 
 #: Seconds between two decisions of a scale policy.
 SCALE_EVERY_S: Final = 60.0
+#: Seconds between two looks for idle clusters.
+CLEANUP_EVERY_S: Final = 60.0
 
 
 def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
@@ -26,6 +28,10 @@ def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
         "learn-prices": ("maintenance.learn_prices", 300.0),
         # Nodes take minutes to come: deciding more often than once a minute brings nothing.
         "apply-scale-policies": ("maintenance.apply_scale_policies", SCALE_EVERY_S),
+        # Idle times are counted in hours; a look a minute also sees short use. Longer than 30 minutes without one, and all begin anew.
+        "sweep-idle-clusters": ("maintenance.sweep_idle_clusters", CLEANUP_EVERY_S),
+        # What webhooks are told should be news.
+        "deliver-webhooks": ("maintenance.deliver_webhooks", 5.0),
         # The service's own project must be known before its first job; cheap, and again after a database was replaced.
         "watch-own-project": ("maintenance.watch_own_project", 60.0),
         # Retention is counted in days.

@@ -18,7 +18,7 @@ from shared.observability.broker import BrokerProbe
 from shared.observability.logging import get_logger
 from workers.app import MAINTENANCE, TICKS, app, container
 from workers.dispatch import CeleryDispatcher
-from workers.schedule import SCALE_EVERY_S
+from workers.schedule import CLEANUP_EVERY_S, SCALE_EVERY_S
 
 if TYPE_CHECKING:
     from shared.services.converge import Converger
@@ -190,3 +190,15 @@ def retain() -> None:
 def watch_own_project() -> None:
     """Make sure that the service's own project is inventoried."""
     container().upkeep.watch_own_project()
+
+
+@app.task(name="maintenance.sweep_idle_clusters", queue=MAINTENANCE, send_events=False)
+def sweep_idle_clusters() -> None:
+    """Look for idle clusters, and do what the projects' policies say."""
+    container().sweeper.sweep_all(every_s=CLEANUP_EVERY_S, budget_s=15.0)
+
+
+@app.task(name="maintenance.deliver_webhooks", queue=MAINTENANCE, send_events=False)
+def deliver_webhooks() -> None:
+    """Send what is due to webhooks."""
+    container().webhooks.deliver()

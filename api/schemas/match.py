@@ -89,7 +89,13 @@ class MatchedCluster(Strict):
     id = fields.UUID(required=True)
     name = fields.String(required=True)
     status = fields.String(required=True, metadata={"description": "Its phase."})
-    available_resources = fields.Dict(required=True, allow_none=True, metadata={"description": "What is free there now."})
+    available_resources = fields.Dict(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "Cores, memory (GiB) and accelerators free there when it was matched; null for one that is being made."
+        },
+    )
 
 
 class Alternative(Strict):

@@ -6,7 +6,9 @@ from marshmallow import fields
 
 from api.schemas.fields import Amount, Count, Flag, Names, Parts, RequestSchema, Strict, Text
 from api.schemas.fields import refuse as refuse_value
+from api.schemas.match import WORKLOADS_MAX, Workload
 from shared.domain.clusters import NODE_COUNT_MAX
+from shared.domain.requirements import Need
 from shared.domain.scaling import DAYS, WINDOWS_MAX, Action
 
 _CLOCK = r"^([01][0-9]|2[0-3]):[0-5][0-9]\Z"
@@ -117,4 +119,45 @@ class ScaleDecision(LastDecision):
     cluster_id = fields.UUID(required=True)
     enabled = fields.Boolean(required=True)
     policy = fields.Nested(ScalePolicyShown, required=True)
+    timestamp = fields.DateTime(required=True)
+
+
+class AnalysisRequest(RequestSchema):
+    """Workloads that are to run."""
+
+    workloads = Parts(Workload, least=0, most=WORKLOADS_MAX, required=True)
+    cluster_id = Text(most=64, metadata={"description": "Only this cluster is looked at.", "format": "uuid"})
+
+
+class ClusterDecision(Strict):
+    """What is to become of one cluster."""
+
+    action = fields.Enum(Need, by_value=True, required=True)
+    cluster_id = fields.UUID(required=True, allow_none=True, metadata={"description": "None for one that is to be created."})
+    name = fields.String(required=True, metadata={"description": "The cluster's name, or the type's of one that is to be created."})
+    target_nodes = fields.Integer(required=True, allow_none=True, metadata={"description": "All workers after it."})
+    targets = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True, metadata={"description": "By node group."})
+    reasons = fields.List(fields.String(), required=True)
+    blocked = fields.List(fields.String(), required=True, metadata={"description": "What keeps more from being done."})
+
+
+class AnalyzedWorkload(Strict):
+    """Where one workload would lie."""
+
+    name = fields.String(required=True)
+    cluster = fields.String(
+        required=True, allow_none=True, metadata={"description": "Name of the cluster; `type#1` is one that is to be created."}
+    )
+    reasons = fields.List(fields.String(), required=True)
+
+
+class Analysis(Strict):
+    """The decision that brings the most, and all of them."""
+
+    action = fields.Enum(Need, by_value=True, required=True)
+    cluster_id = fields.UUID(required=True, allow_none=True)
+    target_nodes = fields.Integer(required=True, allow_none=True)
+    reasons = fields.List(fields.String(), required=True)
+    decisions = fields.List(fields.Nested(ClusterDecision), required=True)
+    workloads = fields.List(fields.Nested(AnalyzedWorkload), required=True)
     timestamp = fields.DateTime(required=True)

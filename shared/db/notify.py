@@ -44,7 +44,7 @@ class Nudger:
             try:
                 with self._engine.connect() as conn:
                     conn.exec_driver_sql(f"NOTIFY {CHANNEL}")
-            except SQLAlchemyError:
+            except (SQLAlchemyError, psycopg2.Error):  # setting the isolation level of a lost connection raises the driver's own
                 time.sleep(1.0)  # the relay's timer finds the work meanwhile
             time.sleep(_PAUSE_S)
 

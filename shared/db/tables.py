@@ -523,3 +523,118 @@ series_state: Final = Table(
     Column("name", Text, primary_key=True),
     _at("done_until", nullable=False),  # a series is complete up to here; the next sample continues from here
 )
+
+# A verdict that says the same as the one before is not written again: `at` moves on and `looks` counts.
+idle_verdicts: Final = Table(
+    "idle_verdicts",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("key", Text, nullable=False),  # what every source says, without its values
+    Column("idle", Boolean, nullable=False),
+    _json("evidence"),
+    _at("first_at", nullable=False),
+    _at("at", nullable=False),
+    Column("looks", Integer, nullable=False, server_default=text("1")),
+    Column("latest", Boolean, nullable=False, server_default=text("true")),
+    Index("uq_idle_verdicts_latest", "cluster_id", unique=True, postgresql_where=text("latest")),
+    Index("ix_idle_verdicts_cluster", "cluster_id", "id"),
+    Index("ix_idle_verdicts_at", "at"),
+)
+
+cleanup_policies: Final = Table(
+    "cleanup_policies",
+    metadata,
+    Column("project_id", Text, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    _json("content"),
+    Column("updated_by", Text, nullable=False),
+    _at("updated_at", nullable=False, server_default=func.now()),
+    CheckConstraint("kind IN ('policy','floor')", name="kind"),
+)
+
+cleanup_states: Final = Table(
+    "cleanup_states",
+    metadata,
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True),
+    Column("project_id", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    _at("since", nullable=False),
+    _at("idle_since"),
+    _at("looked_at"),
+    Column("notice_id", UUID(as_uuid=True)),
+    Column("action", Text),
+    Column("job_id", UUID(as_uuid=True)),  # no foreign key: retention may forget it
+    CheckConstraint("stage IN ('active','candidate','notified','marked','confirmed','deleting')", name="stage"),
+    CheckConstraint("action IN ('hibernate','delete')", name="action"),
+    CheckConstraint("(stage = 'deleting') = (job_id IS NOT NULL)", name="job"),
+    CheckConstraint("(stage = 'active') = (idle_since IS NULL)", name="idle"),
+    Index("ix_cleanup_states_project", "project_id"),
+)
+
+cleanup_steps: Final = Table(
+    "cleanup_steps",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), nullable=False),
+    Column("project_id", Text, nullable=False),
+    _at("at", nullable=False),
+    Column("from_stage", Text, nullable=False),
+    Column("to_stage", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("made_by", Text, nullable=False),
+    _json("evidence"),
+    Index("ix_cleanup_steps_cluster", "cluster_id", "id"),
+    Index("ix_cleanup_steps_at", "at"),
+)
+
+cluster_holds: Final = Table(
+    "cluster_holds",
+    metadata,
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True),
+    _at("until_at", nullable=False),
+    Column("why", Text, nullable=False),
+    Column("held_by", Text, nullable=False),
+    _at("created_at", nullable=False, server_default=func.now()),
+)
+
+webhooks: Final = Table(
+    "webhooks",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("events", JSONB, nullable=False, server_default=text("'[]'::jsonb")),  # empty: all
+    Column("description", Text),
+    Column("secret", LargeBinary, nullable=False),  # Fernet token; never in clear
+    Column("created_by", Text, nullable=False),
+    _at("created_at", nullable=False, server_default=func.now()),
+    Index("uq_webhooks_url", "project_id", "url", unique=True),
+)
+
+webhook_deliveries: Final = Table(
+    "webhook_deliveries",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True, server_default=text("gen_random_uuid()")),
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("webhook_id", UUID(as_uuid=True), ForeignKey("webhooks.id", ondelete="CASCADE"), nullable=False),
+    Column("event_id", UUID(as_uuid=True), nullable=False),  # the same for all receivers of an event
+    Column("event", Text, nullable=False),
+    Column("body", Text, nullable=False),  # sent as it is, so that every try has the same bytes
+    Column("state", Text, nullable=False, server_default=text("'pending'")),
+    Column("attempts", Integer, nullable=False, server_default=text("0")),
+    _at("due_at", nullable=False, server_default=func.now()),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    _at("created_at", nullable=False, server_default=func.now()),
+    _at("finished_at"),
+    CheckConstraint("state IN ('pending','delivered','failed')", name="state"),
+    CheckConstraint("(state = 'pending') = (finished_at IS NULL)", name="finished"),
+    Index("ix_webhook_deliveries_due", "due_at", postgresql_where=text("state = 'pending'")),
+    Index("ix_webhook_deliveries_webhook", "webhook_id", "seq"),
+    Index("ix_webhook_deliveries_event", "event_id"),
+    Index("ix_webhook_deliveries_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+)

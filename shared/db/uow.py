@@ -13,7 +13,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from shared.db.accept import Acceptor, AcceptRepository, AlreadyWritten, CreateWriter
+from shared.db.activity import ActivityRepository
 from shared.db.audit import AuditRepository
+from shared.db.cleanup import CleanupRepository
 from shared.db.cluster_types import ClusterTypeRepository
 from shared.db.clusters import ClusterRepository
 from shared.db.grants import GrantRepository
@@ -25,6 +27,7 @@ from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
 from shared.db.stacks import StackRepository
 from shared.db.usage import UsageRepository
+from shared.db.webhooks import WebhookRepository
 from shared.errors import AlreadyExists, Conflict, FieldError, KcloudError, Unavailable
 
 _CONSTRAINTS: dict[str, tuple[type[KcloudError], str, str]] = {
@@ -32,6 +35,7 @@ _CONSTRAINTS: dict[str, tuple[type[KcloudError], str, str]] = {
     "uq_clusters_magnum_uuid": (Conflict, "magnum_uuid", "Another row holds this Magnum cluster."),
     "uq_stacks_live_name": (AlreadyExists, "name", "A stack of this name exists in the project."),
     "ex_address_ranges_overlap": (Conflict, "cidr", "Another network of this installation holds an address of this range."),
+    "uq_webhooks_url": (AlreadyExists, "url", "The project has a webhook of this address."),
     "uq_jobs_one_acting": (Conflict, "cluster_id", "Another job acts on this cluster."),
 }
 
@@ -52,6 +56,9 @@ class UnitOfWork:
         self.grants = GrantRepository(connection)
         self.stacks = StackRepository(connection)
         self.types = ClusterTypeRepository(connection)
+        self.activity = ActivityRepository(connection)
+        self.cleanup = CleanupRepository(connection)
+        self.webhooks = WebhookRepository(connection)
         self.placements = PlacementRepository(connection)
         self.scaling = ScalePolicyRepository(connection)
 

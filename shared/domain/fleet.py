@@ -205,6 +205,15 @@ class ProjectFleet:
         """Watts of everything at its highest."""
         return self._max_w
 
+    def free_of(self, member: Member) -> dict[str, float]:
+        """What is free on a cluster's nodes in all: cores, GiB, and accelerators (parts count as parts)."""
+        slots = [slot for group in member.groups for slot in group.slots]
+        return {
+            "cpu_cores": float(self.capacity.cpu[slots].sum()) / 1000,
+            "memory_gb": round(float(self.capacity.memory[slots].sum()) / 1024, 3),
+            "accelerators": float(self.capacity.free_milli[slots].sum()) / 1000,
+        }
+
     def is_seated(self, placement_id: UUID) -> bool:
         """Whether a placement lies on a node that exists."""
         return placement_id in self._seats
@@ -353,9 +362,24 @@ class ProjectFleet:
         self.groups.column("shape")[index] = self._shape_id(shape) + 1 if shape is not None else 0
         self.groups.column("count")[index] = count
         self.groups.column("spare")[index] = max(0, (NODE_COUNT_MAX if most is None else most) - count)
+        self._add_nodes(group, range(count))
+
+    def grow(self, group: Group, nodes: int) -> None:
+        """As if the group had so many more nodes."""
+        member = group.cluster
+        self._max_w -= member.max_w
+        self._add_nodes(group, range(group.count, group.count + nodes))
+        group.count += nodes
+        group.wanted = max(group.wanted, group.count)
+        self._max_w += member.max_w
+        self.groups.column("count")[group.index] = group.count
+        self.groups.column("spare")[group.index] -= nodes
+
+    def _add_nodes(self, group: Group, numbers: range) -> None:
+        shape, member = group.shape, group.cluster
         if shape is None:
             return  # nothing is known of its nodes: nothing can be placed there
-        for number in range(count):
+        for number in numbers:
             slot = self.capacity.add(
                 cpu_milli=shape.cpu_milli,
                 memory_mib=shape.memory_mib,

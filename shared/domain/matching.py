@@ -32,7 +32,7 @@ MOST_REJECTED: Final = 50
 _LOOKED_AT: Final = 24
 _TRIED: Final = 8
 #: The same where only the best one is asked for, and how many rejections are told then.
-_LOOKED_AT_FIRST, _TOLD_FIRST = 8, 3
+_LOOKED_AT_FIRST, _TOLD_FIRST = 4, 3
 _ASLEEP: Final = 2  #: the state of a hibernated cluster in the fleet's table
 
 
@@ -255,7 +255,9 @@ class Matcher:
         if not fleet.capacity.size or not open_to.any():
             return []
         of = fleet.cluster_of
-        usable = (of >= 0) & open_to[of] & ~fleet.alone_on
+        usable = (of >= 0) & ~fleet.alone_on
+        if not open_to[fleet.clusters.column("there")].all():
+            usable &= open_to[of]
         single = work.replicas == 1
         alone = work.isolation is Isolation.NODE
         if alone:

@@ -7,6 +7,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from shared.domain.clusters import Cluster, ClusterSpec, NodeGroup, NodeGroupSpec, ObservedCluster, Scope
+from shared.domain.idleness import Placed, Usage
 from shared.domain.jobs import Job
 from shared.domain.stacks import Leftover, ObservedStack, Stack, StackResource
 
@@ -244,6 +245,45 @@ class Cloud(Protocol):
 
     def ping(self) -> dict[str, str]:
         """State of each service that the catalog names, for /health: "up", or what went wrong."""
+        ...
+
+
+class UsageSource(Protocol):
+    """What clusters are used for, as measured inside them."""
+
+    def usage(self, cluster_ids: Sequence[UUID], *, since: datetime) -> Mapping[UUID, Usage]:
+        """The highest value of each measure since then, and when it was last measured; what was not measured is None.
+
+        A cluster that is missing was not measured at all. Raises KcloudError where it can't tell.
+        """
+        ...
+
+
+class PlacementSource(Protocol):
+    """Which clusters have capacity that is held for workloads."""
+
+    def placed(self, cluster_ids: Sequence[UUID]) -> Mapping[UUID, Placed]:
+        """By cluster; one that is missing never had a placement. Raises KcloudError where it can't tell."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a receiver of a webhook made of it: its HTTP status (None: it did not answer), and what went wrong."""
+
+    status: int | None
+    error: str | None = None
+
+
+class WebhookSender(Protocol):
+    """Posts to addresses that users name. Bounded in time, follows no redirect, never raises."""
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Received:
+        """Post once."""
+        ...
+
+    def forbids(self, url: str) -> str | None:
+        """Why nothing is ever sent to such an address, as far as the address itself tells; None where it may be."""
         ...
 
 

@@ -191,8 +191,10 @@ def _mixed(slots: Ints) -> Floats:
 def _need_to_save(capacity: Capacity) -> float:
     """How much watts count, from 1 down to 0: the less, the more of the fleet's devices or cores is taken."""
     size = capacity.size
-    parts = [(capacity.cpu[:size], capacity.cpu_all[:size]), (capacity.free_milli[:size], capacity.count[:size] * WHOLE)]
-    load = max((1 - free.sum() / all_.sum() for free, all_ in parts if all_.any()), default=0.0)
+    load = 0.0
+    for free, there in ((capacity.cpu, capacity.cpu_all), (capacity.free_milli, capacity.count)):
+        whole = int(there[:size].sum()) * (WHOLE if there is capacity.count else 1)
+        load = max(load, 1 - int(free[:size].sum()) / whole) if whole else load
     step = int(load * _STEPS + 1e-9) / _STEPS
     return min(1.0, max(0.0, (_SCARCE - step) / (_SCARCE - _ROOMY)))
 

@@ -468,6 +468,12 @@ class ClusterService:
         """Promise that all workers go, and that their numbers are remembered."""
         return self._change(actor, cluster_ref, JobKind.HIBERNATE, self._floor, **how)
 
+    def hibernate_within(self, uow: UnitOfWork, actor: Actor, cluster: Cluster, *, params: Mapping[str, Any]) -> Accepted:
+        """The same in a transaction that holds the cluster's row. ``params`` go into the job, to say why."""
+        self._refuse_resize(uow, cluster, kind=JobKind.HIBERNATE)
+        floor, _ = self._floor(uow, cluster)
+        return self._promise(uow, actor, cluster, JobKind.HIBERNATE, floor | dict(params), None)
+
     def _floor(self, _uow: UnitOfWork, cluster: Cluster) -> tuple[dict[str, Any], None]:
         driver = self.driver_of(cluster)
         return {"floor": driver.least_workers}, None
@@ -595,13 +601,7 @@ class ClusterService:
             if replay:
                 return replay
             cluster = self._locked(uow, actor, cluster_ref)
-            connecting = uow.stacks.connecting(cluster.id)
-            if connecting:
-                names = ", ".join(stack.name for stack in connecting)
-                msg = f"Cluster {cluster.name!r} is connected with others by {names}."
-                raise Conflict(
-                    msg, reason="CLUSTER_CONNECTED", hint="Take it out of the connection (PUT /stacks/{id}), or delete that."
-                )
+            self.refuse_delete(uow, cluster)
             if validate_only:
                 return None
             accepted = self.delete_within(uow, actor, cluster, reason="PREEMPTED_BY_DELETE")
@@ -609,12 +609,24 @@ class ClusterService:
                 raise _key_in_use()
             return accepted
 
-    def delete_within(self, uow: UnitOfWork, actor: Actor, cluster: Cluster, *, reason: str) -> Accepted:
-        """The delete, in a transaction that holds the cluster's row."""
+    def refuse_delete(self, uow: UnitOfWork, cluster: Cluster) -> None:
+        """Raise Conflict where a stack connects the cluster with others."""
+        connecting = uow.stacks.connecting(cluster.id)
+        if connecting:
+            names = ", ".join(stack.name for stack in connecting)
+            msg = f"Cluster {cluster.name!r} is connected with others by {names}."
+            raise Conflict(
+                msg, reason="CLUSTER_CONNECTED", hint="Take it out of the connection (PUT /stacks/{id}), or delete that."
+            )
+
+    def delete_within(
+        self, uow: UnitOfWork, actor: Actor, cluster: Cluster, *, reason: str, params: Mapping[str, Any] | None = None
+    ) -> Accepted:
+        """The delete, in a transaction that holds the cluster's row. ``params`` go into the job, to say why."""
         under_way = [job for job in uow.jobs.active_of(cluster.id) if job.kind is JobKind.DELETE]
         if under_way:
             return Accepted(cluster, under_way[0], replayed=True)
-        job = self._new_job(actor, cluster, JobKind.DELETE, {})
+        job = self._new_job(actor, cluster, JobKind.DELETE, dict(params or {}))
         uow.jobs.overtake(cluster.id, reason=reason, by=job.id, kinds=OVERTAKEN)
         uow.accept.change(job)
         uow.clusters.want(cluster.id, phase=Phase.DELETING)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from shared.domain.fleet import ProjectFleet
 from shared.domain.pricing import WATT, LearntPrices, Prices
@@ -70,6 +70,24 @@ class Fleets:
             except BaseException:
                 held.fleet = None
                 raise
+
+    def imagined(
+        self, uow: UnitOfWork, scope: Scope, only: UUID | None = None
+    ) -> tuple[ProjectFleet, dict[UUID, Mapping[str, Any]], dict[str, NodeShape]]:
+        """A fleet that nobody else sees, to be changed at will, of the whole project or of one cluster; with the rows and shapes it was
+        made of.
+        """
+        shapes = self._accelerators.shapes(self._catalogs.get(scope))
+        scorer = LearntPrices(watt=self._watt_weight)
+        learnt = uow.placements.prices(scope)
+        if learnt is not None:
+            scorer.use(Prices.from_dict(learnt[0]))
+        fleet = ProjectFleet(scorer)
+        rows = uow.placements.clusters(scope, [only] if only else None)
+        placements = _by_cluster(uow.placements.active(scope, [only] if only else None))
+        for row in rows:
+            fleet.put(dict(row), placements.get(row["id"], []), shapes)
+        return fleet, {row["id"]: dict(row) for row in rows}, shapes
 
     def forget(self) -> None:
         """Read every fleet anew at the next question."""

@@ -186,7 +186,7 @@ class MatchService:
     def _at_once(self, actor: Actor, job: Job, asked: _Asked, idempotency: Idempotency | None) -> AcceptedMatch | None:
         """The ended job; None, and nothing written, where the best way needs the cloud: a worker does that."""
         scope = Scope(job.region, job.project_id)
-        offers = self._offers_of(actor, scope)
+        offers = self.offers_of(actor, scope)
         with self._fleets.held(scope) as fresh, self._database.begin() as uow:
             replay = self._recall(uow, actor, idempotency)
             if replay:
@@ -230,7 +230,7 @@ class MatchService:
         """Decide, once: what the job needs of the cloud is written down before anything of it is begun."""
         scope = Scope(job.region, job.project_id)
         asked = _Asked(tuple(from_fields(item) for item in job.params["workloads"]), job.params["lease_s"])
-        offers = self._offers_of(actor, scope)
+        offers = self.offers_of(actor, scope)
         with self._fleets.held(scope) as fresh, self._database.begin() as uow:
             if asked.lease_s is not None:
                 uow.placements.hold_scope(scope)
@@ -303,17 +303,23 @@ class MatchService:
     def _outcomes(
         self, uow: UnitOfWork, fleet: ProjectFleet, scope: Scope, asked: _Asked, offers: Sequence[TypeOffer]
     ) -> list[_Outcome]:
-        limits = self._limits(uow, fleet, scope)
-        waits = self._waits_of(uow, scope)
-        matcher = Matcher(fleet, self._accelerators.catalogue, limits, now=self._clock.now(), waits=waits, offers=offers)
+        matcher = self.matcher(uow, fleet, scope, offers)
         outcomes = []
         for work in asked.works:
             matched = matcher.match(work, first_only=len(asked.works) > 1)
             outcome = _Outcome(work, matched)
+            if outcome.best is not None and outcome.best.member is not None:
+                outcome.free = fleet.free_of(outcome.best.member)
             if asked.lease_s is not None:
                 outcome.seat(fleet, scope)
             outcomes.append(outcome)
         return outcomes
+
+    def matcher(self, uow: UnitOfWork, fleet: ProjectFleet, scope: Scope, offers: Sequence[TypeOffer]) -> Matcher:
+        """What answers over a fleet: within the budgets, with the durations that were recorded."""
+        limits = self._limits(uow, fleet, scope)
+        waits = self._waits_of(uow, scope)
+        return Matcher(fleet, self._accelerators.catalogue, limits, now=self._clock.now(), waits=waits, offers=offers)
 
     @staticmethod
     def _hold(uow: UnitOfWork, job: Job, placements: Sequence[Placement], lease_s: float | None) -> None:
@@ -344,7 +350,8 @@ class MatchService:
             held = self._waits[scope.region] = (time.monotonic() + _REMEMBERED_S, found)
         return held[1]
 
-    def _offers_of(self, actor: Actor, scope: Scope) -> list[TypeOffer]:
+    def offers_of(self, actor: Actor, scope: Scope) -> list[TypeOffer]:
+        """The cluster types and templates that could be used for a new cluster."""
         catalog = self._catalogs.get(scope)
         held = self._offers.get(actor.project_id)
         if held is not None and held[0] > time.monotonic() and held[1] is catalog:
@@ -406,6 +413,7 @@ class _Outcome:
         self.work = work
         self.matched = matched
         self.placements: list[Placement] = []
+        self.free: dict[str, float] | None = None  #: in the best way's cluster, before anything of this is held
 
     @property
     def best(self) -> Candidate | None:
@@ -522,7 +530,7 @@ def result_of(outcome: _Outcome, *, lease_s: float | None) -> dict[str, Any]:
                 "id": str(best.member.id),
                 "name": best.member.name,
                 "status": best.member.phase.value,
-                "available_resources": None,
+                "available_resources": outcome.free,
             }
         if best.type is not None:
             answer["recommended_template"] = {
@@ -534,7 +542,8 @@ def result_of(outcome: _Outcome, *, lease_s: float | None) -> dict[str, Any]:
             }
             answer["estimated_cost"] = round(best.added_cost_per_hour, 6)
             answer["estimated_creation_time"] = round(best.wait.p50_s, 1)
-        others = [one for one in matched.candidates[1:] if one.member is not None]
+        first = best.member.id if best.member is not None else None
+        others = [one for one in matched.candidates[1:] if one.member is not None and one.member.id != first]
         answer["alternatives"] = [
             {"id": str(one.member.id), "name": one.member.name, "suitability_score": _suitability(best, one)}
             for one in others[:_ALTERNATIVES]
@@ -544,7 +553,7 @@ def result_of(outcome: _Outcome, *, lease_s: float | None) -> dict[str, Any]:
     answer["rejected"] = [
         {"way": one.way.value, "id": one.id, "name": one.name, "code": one.code, "detail": one.detail} for one in matched.rejected
     ]
-    answer["rejections"] = dict(sorted(matched.counts.items()))
+    answer["rejections"] = {code: count for code, count in sorted(matched.counts.items()) if count}
     answer["placements"] = [
         {
             "id": str(one.id),

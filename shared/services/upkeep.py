@@ -36,9 +36,16 @@ class Upkeep:
                 break
         with self._database.begin() as uow:
             samples = uow.series.forget_old(metrics_days=self._engine.metrics_retention_days)
-        if jobs or samples:
-            log.info("upkeep.retained", jobs=jobs, samples=samples)
-        return {"jobs": jobs, "samples": samples}
+        with self._database.begin() as uow:
+            # What was found is of use for as long as jobs are kept; why something was deleted, for as long as the samples.
+            looks = uow.cleanup.forget_old(
+                verdict_days=self._engine.job_retention_days, step_days=self._engine.metrics_retention_days
+            )
+            deliveries = uow.webhooks.forget_old(days=self._engine.job_retention_days)
+        counts = {"jobs": jobs, "samples": samples, "looks": looks, "deliveries": deliveries}
+        if any(counts.values()):
+            log.info("upkeep.retained", **counts)
+        return counts
 
     def watch_own_project(self) -> None:
         """The service's own project is inventoried from the start, not only after its first job."""

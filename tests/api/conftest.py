@@ -34,7 +34,8 @@ def world(_wired: tuple[Container, FakeCloud, Flask, Tokens]) -> World:
         connection.execute(
             text(
                 "TRUNCATE clusters, jobs, job_events, idempotency_keys, usage_intervals, scopes, credentials, stacks, address_ranges,"
-                " cluster_types, placements, fleet_changes, shape_mixes, durations, rate_cards CASCADE"
+                " cluster_types, placements, fleet_changes, shape_mixes, durations, cleanup_policies, webhooks, cluster_metrics,"
+                " rate_cards CASCADE"
             )
         )
         connection.execute(text("TRUNCATE audit_events"))

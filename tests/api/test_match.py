@@ -45,6 +45,8 @@ def test_the_example_of_the_first_description_finds_the_cluster_with_room(member
     answer = match(member)
     assert answer["action"] == "use_existing"
     assert (answer["cluster"]["id"], answer["cluster"]["name"]) == (cluster["id"], "training")
+    assert answer["cluster"]["available_resources"] == {"cpu_cores": 64.0, "memory_gb": 256.0, "accelerators": 8.0}
+    assert answer["alternatives"] == [], "the same cluster, grown, is no other one"
     best = answer["candidates"][0]
     assert (best["nodes"], best["accelerator"], best["added_cost_per_hour"]) == (1, "nvidia-a100", 0.0)
     assert best["watts"] == pytest.approx(4 * (400 - 60) + 32 * 15 * 0.5)  # what the devices and cores add to idle ones

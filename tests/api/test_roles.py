@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +47,17 @@ _BODIES: dict[str, Any] = {
     "PUT /stacks/{stack_id}": {"parameters": {"dns": ["9.9.9.9"]}},
     "PUT /clusters/{cluster_id}/scale-policy": {"enabled": False},
     "POST /match/workload": {"cpu_cores": 1},
+    "POST /scale-decisions": {"workloads": [{"cpu_cores": 1}]},
     "POST /match/workloads": {"workloads": [{"cpu_cores": 1}]},
     "POST /placements": {"cpu_cores": 1},
     "PUT /placements/{placement_id}": {"lease_seconds": 60},
     "POST /rate-cards": {"name": "x", "currency": "USD", "valid_from": "2026-01-01T00:00:00Z", "core_hour": "0.05"},
     "PUT /credentials": _CREDENTIAL,
+    "POST /cleanup/idle-clusters": {},
+    "PUT /cleanup/policy": {},
+    "PUT /cleanup/floor": {},
+    "PUT /clusters/{cluster_id}/hold": {"until": (datetime.now(UTC) + timedelta(days=1)).isoformat(), "why": "a demo"},
+    "POST /webhooks": {"url": "https://hooks.example.com/kcloud"},
 }
 
 
@@ -76,6 +83,7 @@ def _send(caller: Caller, operation: str, made: Mapping[str, str]) -> TestRespon
         stack_id=made["stack_id"],
         template_id="mine",
         placement_id=_UUID,
+        webhook_id=_UUID,
         card_id=_UUID,
         node_group="default-worker",
         slug="conflict",

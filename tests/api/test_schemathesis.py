@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -50,7 +51,7 @@ _OF_TYPES = ("driver", "images", "network_drivers", "node_groups", "keypair", "l
 
 def _keep_rules(path: str, body: dict[str, Any]) -> None:
     """Rules between fields that the operations' descriptions tell in words."""
-    if path.startswith(("/match", "/placements")) and not path.endswith("{placement_id}"):
+    if path.startswith(("/match", "/placements", "/scale-decisions")) and not path.endswith("{placement_id}"):
         for work in [body, *body.get("workloads", [])]:
             if "workloads" not in work:
                 work["cpu_cores"] = 2
@@ -83,13 +84,26 @@ def _keep_rules_of_rarer(path: str, body: dict[str, Any]) -> None:
             body["time_zone"] = "Asia/Seoul"
 
 
+def _keep_rules_of_cleanup(path: str, body: dict[str, Any]) -> None:
+    """The same for cleanup, holds and webhooks."""
+    if path in {"/cleanup/policy", "/cleanup/floor"} and "window" in body:
+        body["window"] |= {"start": "08:00", "end": "18:00", "time_zone": "Asia/Seoul"}
+    if path == "/cleanup/idle-clusters":
+        body.pop("dry_run", None)
+    if path.endswith("/hold"):
+        body["until"] = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    if path == "/webhooks":
+        body |= {"url": "https://hooks.example.com/kcloud", "events": ["cleanup.*"]}
+
+
 def _make_known(case: Case[Any]) -> None:
     """Put known names where a schema can only say "a string": what exists in the project is not in the document."""
     body: Any = case.body
     if isinstance(body, dict):
         _keep_rules(case.path, body)
+        _keep_rules_of_cleanup(case.path, body)
         for name, values in _KNOWN.items():
-            if name in body:
+            if name in body and not (name == "secret" and case.path == "/webhooks"):
                 body |= values
         for name in _DEPENDENT:
             body.pop(name, None)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg2
 import pytest
 from cryptography.fernet import Fernet
 from sqlalchemy import text
@@ -227,6 +228,36 @@ def test_listener_outlives_a_restart_of_the_database(postgres: EmbeddedPostgres,
         nudge()
         woken = listener.wait(0.1)
     assert woken
+    listener.close()
+
+
+def test_nudger_outlives_a_connection_that_is_lost_while_it_is_given_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There SQLAlchemy lets the driver's own error through."""
+    lost: list[Any] = []
+    give_back = database.engine.dialect.reset_isolation_level
+
+    def lose(connection: Any) -> None:
+        if lost:
+            give_back(connection)
+            return
+        lost.append(connection)
+        raise psycopg2.OperationalError("server closed the connection unexpectedly")
+
+    monkeypatch.setattr(database.engine.dialect, "reset_isolation_level", lose)
+    listener, nudge = Listener(database.engine), Nudger(database.engine)
+    listener.wait(0.01)
+    nudge()
+    assert listener.wait(WAIT_S)
+    (thread,) = [one for one in threading.enumerate() if one.name == "nudger" and one.is_alive()][-1:]
+    until = time.monotonic() + WAIT_S
+    while not lost and time.monotonic() < until:
+        time.sleep(0.01)
+    assert lost
+    nudge()
+    assert listener.wait(WAIT_S)
+    assert thread.is_alive()
     listener.close()
 
 

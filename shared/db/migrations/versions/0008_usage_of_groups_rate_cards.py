@@ -3,7 +3,7 @@
 Old code is still running while this is applied: it writes no node group, and a trigger names the one that its role means.
 
 Revision: 0008
-Follows: 0005
+Follows: 0006
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0008"
-down_revision = "0005"
+down_revision = "0006"
 branch_labels = None
 depends_on = None
 
