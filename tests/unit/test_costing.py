@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.accelerators import Accelerator, NodeShape
-from shared.domain.costing import Held, Line, Use, allocated, spans
+from shared.domain.costing import Held, Line, Rater, Use, allocated, spans
+from shared.domain.rates import Book, Electricity, RateCard
 from shared.services.costs import as_csv, money_text
 from tests.builders import NOW
 
@@ -93,6 +94,54 @@ def test_spans_cover_the_window_once(start: datetime, length: timedelta, granula
         assert (cut.minute, cut.second, cut.microsecond) == (0, 0, 0)
         assert granularity == "hour" or cut.hour == 0
         assert granularity != "month" or cut.day == 1
+
+
+WHEN = st.integers(0, 200).map(lambda quarter: NOW + timedelta(minutes=15 * quarter))
+SOMEONE = uuid4()
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda role, flavor, nodes, span, gb, on: Use(SOMEONE, role, "g", flavor, nodes, min(span), max(span), gb, 1, on),
+            st.sampled_from(["worker", "master"]),
+            st.sampled_from(["gpu", "cpu"]),
+            st.integers(1, 9),
+            st.tuples(WHEN, WHEN).filter(lambda span: span[0] != span[1]),
+            st.integers(0, 3),
+            st.sampled_from([None, (), (held("a", 4_000, hours=(3, 30)),)]),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from(["total", "hour", "day"]),
+)
+def test_uses_told_together_cost_what_they_cost_one_by_one(uses: list[Use], granularity: str) -> None:
+    end = NOW + timedelta(minutes=15 * 200)
+    tariff = Electricity(Decimal("120.5"), pue=Decimal("1.3"), carbon=Decimal(430))
+    card = RateCard(
+        uuid4(), "KRW", NOW + timedelta(hours=7), flavors={"gpu": Decimal("5000.01")}, address=Decimal(1), electricity=tariff
+    )
+    rater = Rater(Book([card]), {"gpu": SHAPE}, NOW, end)
+    cuts = spans(NOW, end, granularity)
+    together = rater.rate(uses, cuts, lambda _use, _workload: "")
+    whole, alone = Line(), Line()
+    for line in together.values():
+        whole.add(line)
+    for use in uses:
+        for line in rater.rate([use], cuts, lambda _use, _workload: "").values():
+            alone.add(line)
+    assert (whole.energy, whole.carbon, whole.sources) == (alone.energy, alone.carbon, alone.sources)
+    assert (whole.node_micros, whole.accelerator_micros, whole.gb_micros) == (
+        alone.node_micros,
+        alone.accelerator_micros,
+        alone.gb_micros,
+    )
+    assert whole.node_micros == sum((use.end - use.start) // timedelta(microseconds=1) * use.nodes for use in uses)
+    shown, expected = whole.shown(), alone.shown()
+    assert shown.keys() == expected.keys()
+    for currency, parts in shown.items():
+        for part, amount in parts.items():
+            assert abs(amount - expected[currency][part]) <= Decimal("1e-9")
 
 
 @pytest.mark.parametrize(
