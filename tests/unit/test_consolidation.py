@@ -204,7 +204,7 @@ def every_layout(problem: Problem) -> Iterator[Layout]:
         yield Layout({pod.id: spot for pod, spot in zip(problem.pods, chosen, strict=True)}, nodes)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6))
 def test_a_plan_is_the_best_of_all_that_there_are(seed: int) -> None:
     problem = random_problem(seed, clusters=3, nodes=2, pods=3)

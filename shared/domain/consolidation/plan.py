@@ -19,12 +19,13 @@ from typing import Final
 from shared.domain.consolidation.fleet import MONEY, WATT, Fleet
 from shared.domain.consolidation.model import Layout, Problem, Spot, findings, present
 from shared.domain.consolidation.packing import cost_per_hour, disruption, objective, violations, watts
+from shared.domain.consolidation.relaxation import lower_bound
 from shared.domain.consolidation.search import improve
-from shared.domain.consolidation.solver import Limits, Model
+from shared.domain.consolidation.solver import SEED, Limits, Model
 from shared.errors import Conflict, InvalidRequest
 
-#: The solver's own time, in its own seconds, for each second of the clock that a caller grants; measured below 1 on a busy machine.
-_EFFORT: Final = 0.5
+#: The solver's own time, in its own seconds, for each second of the clock that a caller grants: so few that the clock seldom stops it.
+_EFFORT: Final = 0.25
 _CORES: Final = 2
 
 
@@ -134,11 +135,14 @@ def _solve(problem: Problem, limits: Limits, seconds: float, ends: float) -> _An
     if not violations(problem, fleet.layout()):
         stop = time.monotonic() + seconds / 4
         # Budgets are looked at before each gain is taken.
-        improve(fleet, lambda: not limits or not violations(problem, fleet.layout()), lambda: time.monotonic() > stop, seed=1)
-    model = Model(fleet, limits)
-    wall = max(0.5, min(seconds, ends - time.monotonic()))
+        improve(fleet, lambda: not limits or not violations(problem, fleet.layout()), lambda: time.monotonic() > stop, seed=SEED)
+    least = lower_bound(
+        fleet, seed=SEED, effort_s=seconds * _EFFORT / 3, wall_s=max(0.5, min(seconds / 3, ends - time.monotonic()))
+    )
+    model = Model(fleet, limits, least)
+    wall = max(0.5, min(2 * seconds, ends - time.monotonic()))
     answer = model.solve(effort_s=seconds * _EFFORT, wall_s=wall)
-    return _Answer(fleet.layout() if answer.found else None, answer.impossible, answer.bound)
+    return _Answer(fleet.layout() if answer.found else None, answer.impossible, max(answer.bound, least))
 
 
 def _part(problem: Problem, tenancy: str) -> Problem:

@@ -33,9 +33,12 @@ class Answer:
 
 
 class Model:
-    """A fleet's layouts as a constraint programme. The fleet's lie at the time of making is the solver's hint."""
+    """A fleet's layouts as a constraint programme. The fleet's lie at the time of making is the solver's hint.
 
-    def __init__(self, fleet: Fleet, limits: Limits) -> None:
+    ``least``: millionths that no layout is below, as proven elsewhere.
+    """
+
+    def __init__(self, fleet: Fleet, limits: Limits, least: int = 0) -> None:
         self.fleet = fleet
         self.model = cp_model.CpModel()
         self.free: dict[Kind, list[str]] = defaultdict(list)  #: movable pods by class
@@ -56,6 +59,7 @@ class Model:
             self._fits(node)
         self._alike()
         self._budgets(limits)
+        self.model.add(sum(self.terms) >= least)
         self.model.minimize(sum(self.terms))
 
     def solve(self, *, effort_s: float, wall_s: float) -> Answer:
