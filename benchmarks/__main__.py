@@ -10,12 +10,18 @@ from typing import Any
 
 import psutil
 
-from benchmarks import accept, allocation, converge, matching, power, replay, start
+from benchmarks import accept, allocation, consolidation, converge, matching, power, replay, start
 from deployment.local.environment import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
 RAW = ROOT / "docs" / "benchmarks.json"
-_ALL = {"accept": accept.measure, "converge": converge.measure, "start": start.measure, "matching": matching.measure}
+_ALL = {
+    "accept": accept.measure,
+    "converge": converge.measure,
+    "start": start.measure,
+    "matching": matching.measure,
+    "consolidation": consolidation.measure,
+}
 _CLASSES = ("share", "1 GPU", "2 GPU", "4 GPU", "8 GPU", "0 GPU")
 _TRACES = {
     "allocation": allocation.measure,
@@ -86,6 +92,7 @@ def _page(known: dict[str, Any]) -> str:
         ("start", _start),
         ("allocation", _allocation),
         ("power", _power),
+        ("consolidation", _consolidation),
     ):
         if name in known:
             machine = known[name]["machine"]
@@ -124,6 +131,24 @@ def _allocation(figures: dict[str, Any]) -> list[str]:
         pairs = [f"{found['fgd']['dropped'].get(kind, 0):g} / {found['ours']['dropped'].get(kind, 0):g}" for kind in _CLASSES]
         drops.append(f"| {name} | {' | '.join(pairs)} |")
     return [*lines, *drops]
+
+
+def _consolidation(figures: dict[str, Any]) -> list[str]:
+    return [
+        "## Consolidation",
+        "",
+        "Generated fleets (fixed seed): money per hour, watts and moves weighed in, of the present, of first-fit decreasing (whole clusters",
+        "are emptied into the others, smallest first), of the plan, and the bound that is proven to be below every plan.",
+        "",
+        "| clusters | pods | tenancies | present | first-fit decreasing | plan | bound | gap % | proven optimal | s | moves | deleted |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        *(
+            f"| {row['clusters']} | {row['pods']:,} | {row['tenancies']} | {row['present']:.2f} | {row['first_fit_decreasing']:.2f} |"
+            f" **{row['plan']:.2f}** | {row['bound']:.2f} | {row['gap_percent']:.2f} | {'yes' if row['optimal'] else 'no'} |"
+            f" {row['seconds']} | {row['moves']} | {row['deleted']} |"
+            for row in figures["fleets"]
+        ),
+    ]
 
 
 def _matching(figures: dict[str, Any]) -> list[str]:

@@ -1,0 +1,112 @@
+"""A bound from below that is quick to prove: each group of nodes taken as one big node.
+
+Take any layout that keeps the rules and add it up over the nodes of each group. Its sums keep every rule here: what lies on a node that is
+there fits it, so what lies on a group fits as many nodes as are kept; a pod that stays on its node stays in its group, so no more moves are
+counted here than are made; and prices are the same. Hence no layout costs less than the best of these sums. Budgets, devices as single
+things and company are left out, which can only make it cheaper. Being small, it is often solved to the end where the exact model is not:
+whole nodes are bought here, where the exact model's own relaxation buys parts of many.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from ortools.sat.python import cp_model
+
+from shared.domain.consolidation.fleet import Fleet
+from shared.domain.consolidation.packing import Kind
+
+
+def lower_bound(fleet: Fleet, *, seed: int, effort_s: float, wall_s: float) -> int:
+    """Millionths of the currency that no layout of the fleet is below; 0 where nothing was proven."""
+    model = cp_model.CpModel()
+    terms: list[Any] = []
+    kept = _nodes(fleet, model, terms)
+    _pods(fleet, model, terms, kept)
+    model.minimize(sum(terms))
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.random_seed = seed
+    solver.parameters.linearization_level = 2
+    solver.parameters.max_deterministic_time = effort_s
+    solver.parameters.max_time_in_seconds = wall_s
+    status = solver.solve(model)
+    if status == cp_model.INFEASIBLE:
+        return 0  # the exact model finds and says that itself
+    return max(0, round(solver.best_objective_bound))
+
+
+def _devices(fleet: Fleet, group: int) -> int:
+    """Thousandths of devices of one node of a group; a group that may have no node has none."""
+    nodes = fleet.of_group[group]
+    return nodes[0].type.devices * 1000 if nodes else 0
+
+
+def _sizes(kind: Kind) -> tuple[int, int, int]:
+    return (kind.cpu_milli, kind.memory_mib, kind.devices_milli)
+
+
+def _nodes(fleet: Fleet, model: Any, terms: list[Any]) -> list[Any]:
+    kept: list[Any] = []
+    on: list[Any] = []
+    for number, spec in enumerate(fleet.clusters):
+        there = model.new_bool_var("")
+        on.append(there)
+        terms.append(fleet.control_price(number) * there)
+        if spec.exists and (spec.fixed or not spec.deletable):
+            model.add(there == 1)
+    for index, (number, group) in enumerate(fleet.groups):
+        count = model.new_int_var(0, max(group.most, group.nodes), "")
+        kept.append(count)
+        terms.append(fleet.node_price(index) * count)
+        if fleet.clusters[number].fixed:
+            model.add(count == group.nodes)
+            continue
+        stuck = {fleet.home[name].index for name in fleet.pinned if fleet.home[name].group == index}
+        model.add(count <= len(fleet.of_group[index]) * on[number])
+        model.add(count >= group.least * on[number])
+        model.add(count >= len(stuck))
+    return kept
+
+
+def _pods(fleet: Fleet, model: Any, terms: list[Any], kept: list[Any]) -> None:
+    free: dict[Kind, list[str]] = defaultdict(list)
+    needs = [[0, 0, 0] for _ in fleet.groups]
+    rows: list[list[list[Any]]] = [[[], [], []] for _ in fleet.groups]
+    for name, kind in fleet.kinds.items():
+        if name not in fleet.pinned:
+            free[kind].append(name)
+            continue
+        for part, size in enumerate(_sizes(kind)):
+            needs[fleet.home[name].group][part] += size
+    for kind, names in free.items():
+        _lie(fleet, model, terms, kind, names, rows)
+    for index, (_, group) in enumerate(fleet.groups):
+        room = (group.cpu_milli, group.memory_mib, _devices(fleet, index))
+        for part, size in enumerate(room):
+            model.add(sum(rows[index][part]) + needs[index][part] <= size * kept[index])
+
+
+def _lie(fleet: Fleet, model: Any, terms: list[Any], kind: Kind, names: list[str], rows: list[list[list[Any]]]) -> None:
+    homes: dict[int, int] = defaultdict(int)
+    for name in names:
+        homes[fleet.home[name].group] += 1
+    near = {fleet.groups[index][0] for index in homes}
+    price = fleet.move_price(kind)
+    there = []
+    for index, (number, _) in enumerate(fleet.groups):
+        asked = kind._replace(forbidden=frozenset()) if number in near else kind
+        open_ = any(fleet.could(asked, node) for node in fleet.of_group[index])
+        most = len(names) if open_ else homes[index]
+        if not most:
+            continue
+        count = model.new_int_var(0, most, "")
+        there.append(count)
+        for part, size in enumerate(_sizes(kind)):
+            rows[index][part].append(size * count)
+        if homes[index] and price:
+            stay = model.new_int_var(0, homes[index], "")
+            model.add(stay <= count)
+            terms.append(price * (homes[index] - stay))
+    model.add(sum(there) == len(names))
