@@ -16,6 +16,7 @@ from api.credentials import CredentialViews
 from api.jobs import JobViews
 from api.kit import Kit, Slots
 from api.match import MatchViews
+from api.optimize import OptimizeViews
 from api.policy import Policy
 from api.rates import RateViews
 from api.scaling import ScalingViews
@@ -63,6 +64,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         StackViews(kit),
         MatchViews(kit),
         ScalingViews(kit),
+        OptimizeViews(kit),
         RateViews(kit),
         CostViews(kit),
         JobViews(kit),

@@ -54,6 +54,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     "rates:list": (_READER, "List rate cards."),
     "rates:change": (_ADMIN, "Add and remove the project's rate cards."),
     "rates:site": (_ADMIN, "Add and remove rate cards of every project, besides rates:change."),
+    "optimize:clusters": (_MEMBER, "Plan which clusters could go, shrink or be made."),
     "placements:list": (_READER, "List what is held, and what is free."),
     "accelerators:list": (_READER, "List accelerators and flavors."),
     "jobs:list": (_READER, "List jobs."),

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from shared.db import migrate
 from shared.db.engine import make_engine
@@ -20,6 +20,7 @@ from shared.services.analysis import AnalysisService
 from shared.services.catalogs import Catalogs
 from shared.services.cleanup import CleanupService
 from shared.services.clusters import ClusterService
+from shared.services.consolidation import ConsolidationService
 from shared.services.converge import Converger
 from shared.services.costs import CostService
 from shared.services.credentials import Credentials, CredentialService, Vault
@@ -79,6 +80,7 @@ class Container:
     placements: PlacementService
     scaling: ScalingService
     analysis: AnalysisService
+    consolidation: ConsolidationService
     access: AccessService
     health: HealthService
     metering: MeteringService
@@ -105,7 +107,7 @@ class Container:
             engine=self.settings.engine,
             owner=self.settings.instance,
             backoff_s=backoff_s,
-            decisions={JobKind.MATCH: self.matching.run},
+            decisions={JobKind.MATCH: self.matching.run, JobKind.OPTIMIZE: self.consolidation.run},
         )
 
     def converger(self) -> Converger:
@@ -183,6 +185,17 @@ def build(
         matching=matching,
         placements=PlacementService(database, fleets, region=region, settings=settings.placement),
         scaling=scaling,
+        consolidation=ConsolidationService(
+            database,
+            fleets,
+            matching,
+            clusters,
+            clock,
+            region=region,
+            settings=settings.placement,
+            nudge=nudge,
+            deadline=timedelta(minutes=15),
+        ),
         analysis=AnalysisService(database, fleets, matching, scaling, clusters, accelerators, clock, region=region),
         access=AccessService(database, the_cloud, clusters),
         health=HealthService(

@@ -47,6 +47,7 @@ _BODIES: dict[str, Any] = {
     "PUT /stacks/{stack_id}": {"parameters": {"dns": ["9.9.9.9"]}},
     "PUT /clusters/{cluster_id}/scale-policy": {"enabled": False},
     "POST /match/workload": {"cpu_cores": 1},
+    "POST /optimize/clusters": {},
     "POST /scale-decisions": {"workloads": [{"cpu_cores": 1}]},
     "POST /match/workloads": {"workloads": [{"cpu_cores": 1}]},
     "POST /placements": {"cpu_cores": 1},
