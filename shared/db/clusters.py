@@ -201,8 +201,8 @@ class ClusterRepository:
     def observe(self, rows: Sequence[Mapping[str, Any]]) -> dict[UUID, Known]:
         """Write observations (made by :func:`observation`), each only if it is newer than the one we have.
 
-        Newer is what was asked later by our clock, or what Magnum dates later: should our clock be set back, changes are seen all the
-        same. Phase and reason are written only where nobody asked for a change since the row was read (same generation).
+        Newer is what was asked later by our clock, or what Magnum dates later (a change's end may have the date of its beginning): should
+        our clock be set back, changes are seen all the same. Phase and reason are written only where nobody asked for a change since the row was read (same generation).
         Returns what was on record before, of each cluster that was written.
         """
         if not rows:
@@ -226,7 +226,8 @@ class ClusterRepository:
                         OR c.observed_node_count IS DISTINCT FROM x.node_count THEN now() ELSE c.updated_at END
                 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS x({_OBSERVED_TYPE})
                 WHERE c.id = x.id AND c.deleted_at IS NULL AND (c.observed_at IS NULL OR c.observed_at <= x.observed_at
-                    OR x.updated_at > c.magnum_updated_at) RETURNING c.id"""
+                    OR x.updated_at > c.magnum_updated_at OR (x.updated_at = c.magnum_updated_at
+                    AND right(c.status, 12) = '_IN_PROGRESS' AND right(x.status, 12) <> '_IN_PROGRESS')) RETURNING c.id"""
             ),
             {"rows": as_json(list(rows))},
         )

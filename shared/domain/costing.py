@@ -14,21 +14,22 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
 
 from shared.domain import rating
 from shared.domain.rates import DEFAULT, WIDE, Price
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from shared.domain.accelerators import NodeShape
     from shared.domain.rates import Book
 
 PARTS: Final = ("allocated", "idle", "unattributed", "control_plane", "storage", "network", "electricity")
 _MICRO: Final = timedelta(microseconds=1)
 _HOUR_MICROS: Final = 3_600_000_000
+#: Stands for several clusters whose use was added up.
+_MANY: Final = UUID(int=0)
 GRANULARITIES: Final = ("total", "hour", "day", "month")
 #: What costs of a project can be told by; the type of a cluster is its template.
 GROUPS: Final = ("project", "cluster", "type", "workload")
@@ -65,34 +66,46 @@ class Use:
 
 @dataclass
 class Line:
-    """What one group cost in one span, by currency and part; and the quantities that it comes from."""
+    """What one group cost in one span, by currency and part; and the quantities that it comes from.
 
-    money: dict[str, dict[str, Fraction]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(Fraction)))
+    Until it is settled, money is in units of 1e-33 per hour and microsecond, in which all products of prices and quantities are whole;
+    then in units of 1e-12.
+    """
+
+    money: dict[str, dict[str, int | Fraction]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(int)))
     node_micros: int = 0
     accelerator_micros: int = 0
     gb_micros: int = 0
     address_micros: int = 0
-    watt_micros: Fraction = field(default_factory=Fraction)  #: at the meter: times PUE
-    carbon_g: Fraction | None = None
+    energy: int = 0  #: at the data centre's meter: microwatts x microseconds x 1e12 PUE
+    carbon: int | None = None  #: the same x 1e12 grams per kWh
     sources: set[str] = field(default_factory=set)
 
     @property
     def energy_kwh(self) -> Fraction:
         """The energy, at the data centre's meter."""
-        return self.watt_micros / _HOUR_MICROS / 1000
+        return Fraction(self.energy, 10**21 * _HOUR_MICROS)
+
+    @property
+    def carbon_g(self) -> Fraction | None:
+        """Grams of CO2; None where no card has an intensity."""
+        return None if self.carbon is None else Fraction(self.carbon, 10**33 * _HOUR_MICROS)
 
     def settle(self) -> None:
         """Round each amount to 12 places, so that whatever these are added up to agrees to the last place."""
         for parts in self.money.values():
             for part, amount in parts.items():
-                parts[part] = Fraction(rounded(amount))
+                parts[part] = _divided(amount, 10**21 * _HOUR_MICROS)
 
     def shown(self) -> dict[str, dict[str, Decimal]]:
         """Money by currency and part; the sum of these is the whole."""
-        return {currency: {part: rounded(parts.get(part, Fraction(0))) for part in PARTS} for currency, parts in self.money.items()}
+        return {
+            currency: {part: Decimal(int(parts.get(part, 0))).scaleb(-12, context=WIDE) for part in PARTS}
+            for currency, parts in self.money.items()
+        }
 
     def add(self, other: Line) -> None:
-        """Take another line's amounts in."""
+        """Take another settled line's amounts in."""
         for currency, parts in other.money.items():
             for part, amount in parts.items():
                 self.money[currency][part] += amount
@@ -100,18 +113,13 @@ class Line:
         self.accelerator_micros += other.accelerator_micros
         self.gb_micros += other.gb_micros
         self.address_micros += other.address_micros
-        self.watt_micros += other.watt_micros
-        if other.carbon_g is not None:
-            self.carbon_g = (self.carbon_g or Fraction(0)) + other.carbon_g
+        self.energy += other.energy
+        if other.carbon is not None:
+            self.carbon = (self.carbon or 0) + other.carbon
         self.sources |= other.sources
 
 
 Key = tuple[datetime, Any]
-
-
-def rounded(amount: Fraction) -> Decimal:
-    """To 12 places, half to even."""
-    return Decimal(round(amount * 10**12)).scaleb(-12, context=WIDE)
 
 
 def spans(start: datetime, end: datetime, granularity: str) -> list[datetime]:
@@ -142,19 +150,56 @@ def watts(shape: NodeShape | None) -> Fraction:
     return idle + (most - idle) * Fraction(str(rating.ASSUMED_UTILISATION))
 
 
+class Curve:
+    """A whole number for each span between edges, and its integral in microseconds."""
+
+    def __init__(self, edges: Sequence[int], values: Sequence[int]) -> None:
+        self._edges = edges
+        self._values = values
+        self._sums = [0, *accumulate(value * (b - a) for value, (a, b) in zip(values, pairwise(edges), strict=True))]
+
+    def between(self, start: int, end: int) -> int:
+        """The integral over [start, end)."""
+        return self._until(end) - self._until(start)
+
+    def _until(self, at: int) -> int:
+        place = min(max(0, bisect_right(self._edges, at) - 1), len(self._values) - 1)
+        return self._sums[place] + self._values[place] * (at - self._edges[place])
+
+
+@dataclass(frozen=True)
+class _PriceCurves:
+    """Prices of one thing over time: by currency, in units of 1e-12; and where they come from, between the same edges."""
+
+    amounts: Mapping[str, Curve]
+    sources: Sequence[frozenset[str]]
+
+
 class Rater:
     """Applies a price list to usage in a window. ``shapes``: what nodes have, by the flavor's name or id."""
 
     def __init__(self, book: Book, shapes: Mapping[str, NodeShape], start: datetime, end: datetime) -> None:
         self._book = book
         self._shapes = shapes
-        self._edges = [*book.edges(start, end), end]
-        self._nodes: dict[str | None, list[list[Price]]] = {}
-        self._power = [book.electricity(at) for at in self._edges[:-1]]
-        self._tariffs = [
-            Fraction(power[0].tariff(at)) * Fraction(power[0].pue) if power else Fraction(0)
-            for power, at in zip(self._power, self._edges, strict=False)
+        self._start = start
+        self._moments = book.edges(start, end)
+        self._edges = [*(self._micros(at) for at in self._moments), self._micros(end)]
+        self._nodes: dict[str | None, _PriceCurves] = {}
+        self._draw: dict[str | None, int] = {}
+        self._storage = self._curves([[book.storage_gb(at)] for at in self._moments])
+        self._address = self._curves([[book.address(at)] for at in self._moments])
+        power = [book.electricity(at) for at in self._moments]
+        self._powered = any(power)
+        tariffs = [
+            [Price(one[1], WIDE.multiply(one[0].tariff(at), one[0].pue), one[2])] if one else []
+            for one, at in zip(power, self._moments, strict=True)
         ]
+        self._electricity = self._curves(tariffs, places=24)
+        self._pue = Curve(self._edges, [_whole(one[0].pue, 12) if one else 10**12 for one in power])
+        grams = [
+            _whole(WIDE.multiply(one[0].pue, one[0].carbon), 24) if one and one[0].carbon is not None else None for one in power
+        ]
+        self._carbon = None if all(each is None for each in grams) else Curve(self._edges, [each or 0 for each in grams])
 
     def rate(
         self,
@@ -164,82 +209,127 @@ class Rater:
     ) -> dict[Key, Line]:
         """Lines by the beginning of their span and by ``key`` of the use and the workload (None for what none has)."""
         lines: dict[Key, Line] = defaultdict(Line)
-        for use in uses:
-            first = max(0, bisect_right(cuts, use.start) - 1)
-            for since, until in pairwise(cuts[first:]):
-                if since >= use.end:
-                    break
-                self._add(lines, since, use, max(since, use.start), min(until, use.end), key)
+        for own, use in _merged(uses, lambda use: key(use, None)):
+            place = max(0, bisect_right(cuts, use.start) - 1)
+            while place < len(cuts) - 1 and cuts[place] < use.end:
+                start, end = max(cuts[place], use.start), min(cuts[place + 1], use.end)
+                span = cuts[place]
+                self._add(lines[span, own], use, start, end, lambda name, at=span, use=use: lines[at, key(use, name)])  # type: ignore[misc]
+                place += 1
         for line in lines.values():
             line.settle()
         return lines
 
-    def _add(
-        self,
-        lines: dict[Key, Line],
-        span: datetime,
-        use: Use,
-        start: datetime,
-        end: datetime,
-        key: Callable[[Use, str | None], Any],
-    ) -> None:
+    def _add(self, line: Line, use: Use, start: datetime, end: datetime, line_of: Callable[[str], Line]) -> None:
         shape = self._shapes.get(use.flavor or "")
-        line = lines[span, key(use, None)]
-        micros = (end - start) // _MICRO * use.nodes
+        since, until = self._micros(start), self._micros(end)
+        micros = (until - since) * use.nodes
         line.node_micros += micros
         line.accelerator_micros += micros * (shape.devices if shape else 0)
         line.gb_micros += micros * use.gb
         line.address_micros += micros * use.addresses
-        for place, since, until in self._pieces(start, end):
-            length = (until - since) // _MICRO * use.nodes
-            prices = self._node(use.flavor, shape)[place]
-            self._power_of(line, place, watts(shape) * length)
-            if use.gb:
-                _charge(line, "storage", [self._book.storage_gb(self._edges[place])], length * use.gb)
-            if use.addresses:
-                _charge(line, "network", [self._book.address(self._edges[place])], length * use.addresses)
-            if use.role == "master":
-                _charge(line, "control_plane", prices, length)
-            elif use.held is None:
-                _charge(line, "unattributed", prices, length)
-            else:
-                taken = Fraction(0)
-                for workload, amount in allocated(use, shape, since, until).items():
-                    taken += amount
-                    _charge(lines[span, key(use, workload)], "allocated", prices, amount)
-                _charge(line, "idle", prices, length - taken)
+        self._power(line, use, shape, since, until)
+        if use.gb:
+            self._charge(line, "storage", self._storage, since, until, use.nodes * use.gb)
+        if use.addresses:
+            self._charge(line, "network", self._address, since, until, use.nodes * use.addresses)
+        prices = self._node(use.flavor, shape)
+        if use.role == "master":
+            self._charge(line, "control_plane", prices, since, until, use.nodes)
+        elif use.held is None:
+            self._charge(line, "unattributed", prices, since, until, use.nodes)
+        else:
+            self._charge(line, "idle", prices, since, until, use.nodes)
+            for first, last in self._pieces(start, end):
+                length = self._micros(last) - self._micros(first)
+                for workload, amount in allocated(use, shape, first, last).items():
+                    holder = line_of(workload)
+                    self._charge(holder, "allocated", prices, self._micros(first), self._micros(last), amount / length)
+                    self._charge(line, "idle", prices, self._micros(first), self._micros(last), -amount / length)
 
-    def _node(self, flavor: str | None, shape: NodeShape | None) -> list[list[Price]]:
+    def _charge(self, line: Line, part: str, prices: _PriceCurves, start: int, end: int, count: int | Fraction) -> None:
+        for currency, curve in prices.amounts.items():
+            amount = curve.between(start, end)
+            if amount:
+                line.money[currency][part] += amount * count * 10**21
+        self._name_sources(line, prices, start, end)
+
+    def _name_sources(self, line: Line, prices: _PriceCurves, start: int, end: int) -> None:
+        first = max(0, bisect_right(self._edges, start) - 1)
+        for place in range(first, min(bisect_right(self._edges, end - 1), len(prices.sources))):
+            line.sources |= prices.sources[place]
+
+    def _power(self, line: Line, use: Use, shape: NodeShape | None, start: int, end: int) -> None:
+        if use.flavor not in self._draw:
+            self._draw[use.flavor] = round(watts(shape) * 10**6)
+        draw = self._draw[use.flavor] * use.nodes
+        line.energy += draw * self._pue.between(start, end)
+        if self._carbon is not None:
+            line.carbon = (line.carbon or 0) + draw * self._carbon.between(start, end)
+        if self._powered:
+            for currency, curve in self._electricity.amounts.items():
+                amount = curve.between(start, end)
+                if amount:
+                    line.money[currency]["electricity"] += draw * amount
+            self._name_sources(line, self._electricity, start, end)
+
+    def _node(self, flavor: str | None, shape: NodeShape | None) -> _PriceCurves:
         if flavor not in self._nodes:
-            self._nodes[flavor] = [self._book.node(flavor, shape, at) for at in self._edges[:-1]]
+            self._nodes[flavor] = self._curves([self._book.node(flavor, shape, at) for at in self._moments])
         return self._nodes[flavor]
 
-    def _power_of(self, line: Line, place: int, watt_micros: Fraction) -> None:
-        power = self._power[place]
-        pue = Fraction(power[0].pue) if power else Fraction(1)
-        line.watt_micros += watt_micros * pue
-        if power is None:
-            return
-        tariff, currency, source = power
-        line.sources.add(source)
-        line.money[currency]["electricity"] += watt_micros / 1000 / _HOUR_MICROS * self._tariffs[place]
-        if tariff.carbon is not None:
-            grams = watt_micros * pue / 1000 / _HOUR_MICROS * Fraction(tariff.carbon)
-            line.carbon_g = (line.carbon_g or Fraction(0)) + grams
+    def _curves(self, prices: Sequence[Sequence[Price]], *, places: int = 12) -> _PriceCurves:
+        currencies = sorted({price.currency for each in prices for price in each})
+        amounts = {
+            currency: Curve(
+                self._edges, [sum(_whole(price.amount, places) for price in each if price.currency == currency) for each in prices]
+            )
+            for currency in currencies
+        }
+        sources = [frozenset(price.source for price in each if price.amount or price.source != DEFAULT) for each in prices]
+        return _PriceCurves(amounts, sources)
 
-    def _pieces(self, start: datetime, end: datetime) -> Iterable[tuple[int, datetime, datetime]]:
-        place = max(0, bisect_right(self._edges, start) - 1)
-        while place < len(self._edges) - 1 and self._edges[place] < end:
-            yield place, max(start, self._edges[place]), min(end, self._edges[place + 1])
-            place += 1
+    def _micros(self, at: datetime) -> int:
+        return (at - self._start) // _MICRO
+
+    def _pieces(self, start: datetime, end: datetime) -> Iterable[tuple[datetime, datetime]]:
+        """The parts of a span in which prices are constant."""
+        return pairwise([start, *(at for at in self._moments if start < at < end), end])
 
 
-def _charge(line: Line, part: str, prices: Iterable[Price], micros: Fraction | int) -> None:
-    for price in prices:
-        if price.amount:
-            line.money[price.currency][part] += Fraction(price.amount) * micros / _HOUR_MICROS
-        if price.amount or price.source != DEFAULT:
-            line.sources.add(price.source)
+def _divided(amount: int | Fraction, by: int) -> int:
+    """The nearest whole number, of two the even one."""
+    if isinstance(amount, Fraction):
+        return round(amount / by)
+    whole, rest = divmod(amount, by)
+    return whole + (2 * rest > by or (2 * rest == by and whole % 2 == 1))
+
+
+def _merged(uses: Iterable[Use], key: Callable[[Use], Any]) -> Iterable[tuple[Any, Use]]:
+    """Each use with its key; those of one key that differ in their times and numbers only are added up to steps that follow one another.
+
+    A thousand clusters that are told as one cost one look at each span instead of a thousand.
+    """
+    steps: dict[tuple[Any, ...], dict[datetime, int]] = defaultdict(lambda: defaultdict(int))
+    for use in uses:
+        own = key(use)
+        if use.held is not None:
+            yield own, use
+            continue
+        changes = steps[own, use.role, use.flavor, use.gb, use.addresses]
+        changes[use.start] += use.nodes
+        changes[use.end] -= use.nodes
+    for (own, role, flavor, gb, addresses), changes in steps.items():
+        nodes = 0
+        for start, end in pairwise(sorted(changes)):
+            nodes += changes[start]
+            if nodes:
+                yield own, Use(_MANY, role, "", flavor, nodes, start, end, gb, addresses)
+
+
+def _whole(amount: Decimal, places: int) -> int:
+    """An amount in units of its last place."""
+    return int(amount.scaleb(places, context=WIDE))
 
 
 def allocated(use: Use, shape: NodeShape | None, start: datetime, end: datetime) -> dict[str, Fraction]:

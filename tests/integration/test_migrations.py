@@ -4,7 +4,8 @@ import subprocess
 import sys
 
 import pytest
-from sqlalchemy import create_engine, inspect
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.pool import NullPool
 
 from shared.db import migrate
@@ -45,3 +46,47 @@ def test_several_at_once_apply_each_step_once(empty_database_url: str) -> None:
 def test_command_line(database_url: str, monkeypatch: pytest.MonkeyPatch, arguments: list[str], code: int) -> None:
     monkeypatch.setenv("DATABASE_URL", database_url)
     assert migrate.main(arguments) == code
+
+
+def test_usage_by_group_becomes_usage_by_role_and_keeps_its_node_seconds(empty_database_url: str) -> None:
+    script = ScriptDirectory.from_config(migrate.config(empty_database_url))
+    before = script.get_revision("0008").down_revision
+    assert isinstance(before, str)
+    migrate.upgrade(empty_database_url)
+    engine = create_engine(empty_database_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO clusters (id, project_id, region, name, template_id, node_count, master_count, phase)"
+                " VALUES ('6f2f2c9e-3a0e-4c58-9d7e-0e0a4d8f9b11', 'p', 'r', 'c', 't', 1, 1, 'Ready')"
+            )
+        )
+        for group, role, nodes, start, end in (
+            ("default-worker", "worker", 3, 0, 10),
+            ("default-worker", "worker", 5, 10, None),
+            ("gpu", "worker", 2, 4, 16),
+            ("npu", "worker", 7, 20, 24),
+            ("default-master", "master", 1, 0, None),
+        ):
+            connection.execute(
+                text(
+                    "INSERT INTO usage_intervals (cluster_id, project_id, region, role, node_group, flavor, node_count, started_at, ended_at)"
+                    " SELECT id, 'p', 'r', :role, :group, :group, :nodes, make_timestamptz(2026, 1, 1, 0, 0, 0) + make_interval(hours => :start),"
+                    " make_timestamptz(2026, 1, 1, 0, 0, 0) + make_interval(hours => :end) FROM clusters"
+                ),
+                {"role": role, "group": group, "nodes": nodes, "start": start, "end": end},
+            )
+    migrate.downgrade(empty_database_url, before)
+    seconds = (
+        "SELECT role, sum(node_count * extract(epoch FROM coalesce(ended_at, make_timestamptz(2026, 1, 3, 0, 0, 0)) - started_at))::int"
+        " FROM usage_intervals GROUP BY role"
+    )
+    expected = {"worker": (3 * 10 + 5 * 38 + 2 * 12 + 7 * 4) * 3600, "master": 48 * 3600}
+    with engine.begin() as connection:
+        assert {row[0]: row[1] for row in connection.execute(text(seconds))} == expected
+        assert connection.execute(text("SELECT count(*) FROM usage_intervals WHERE ended_at IS NULL")).scalar_one() == 2
+    migrate.upgrade(empty_database_url)
+    with engine.begin() as connection:
+        assert {row[0]: row[1] for row in connection.execute(text(seconds))} == expected
+        groups = connection.execute(text("SELECT DISTINCT node_group FROM usage_intervals ORDER BY 1")).scalars().all()
+    assert groups == ["default-master", "default-worker"]

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -234,6 +234,16 @@ def size(step: Step, group: str) -> int:
     return step.masters if group == "default-master" else step.sizes.get(group, 0)
 
 
+CLOCK_SET_BACK = Look(0.0, late=True, clock_off_s=45)
+
+
+@example(
+    [
+        Step(10**6, {"default-worker": 0}, 1, "UPDATE_COMPLETE", False, ()),
+        Step(10**6, {"default-worker": 0}, 2, "UPDATE_COMPLETE", False, (CLOCK_SET_BACK,)),
+    ],
+    [],
+)
 @given(st.lists(STEPS, min_size=1, max_size=6), st.lists(st.floats(0, 1), min_size=0, max_size=4))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_any_history_is_on_record_as_it_was(database: Database, steps: list[Step], cuts: list[float]) -> None:

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.accelerators import Accelerator, NodeShape
-from shared.domain.costing import Held, Use, allocated, rounded, spans
+from shared.domain.costing import Held, Line, Rater, Use, allocated, spans
+from shared.domain.rates import Book, Electricity, RateCard
 from shared.services.costs import as_csv, money_text
 from tests.builders import NOW
 
@@ -95,6 +96,54 @@ def test_spans_cover_the_window_once(start: datetime, length: timedelta, granula
         assert granularity != "month" or cut.day == 1
 
 
+WHEN = st.integers(0, 200).map(lambda quarter: NOW + timedelta(minutes=15 * quarter))
+SOMEONE = uuid4()
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda role, flavor, nodes, span, gb, on: Use(SOMEONE, role, "g", flavor, nodes, min(span), max(span), gb, 1, on),
+            st.sampled_from(["worker", "master"]),
+            st.sampled_from(["gpu", "cpu"]),
+            st.integers(1, 9),
+            st.tuples(WHEN, WHEN).filter(lambda span: span[0] != span[1]),
+            st.integers(0, 3),
+            st.sampled_from([None, (), (held("a", 4_000, hours=(3, 30)),)]),
+        ),
+        max_size=6,
+    ),
+    st.sampled_from(["total", "hour", "day"]),
+)
+def test_uses_told_together_cost_what_they_cost_one_by_one(uses: list[Use], granularity: str) -> None:
+    end = NOW + timedelta(minutes=15 * 200)
+    tariff = Electricity(Decimal("120.5"), pue=Decimal("1.3"), carbon=Decimal(430))
+    card = RateCard(
+        uuid4(), "KRW", NOW + timedelta(hours=7), flavors={"gpu": Decimal("5000.01")}, address=Decimal(1), electricity=tariff
+    )
+    rater = Rater(Book([card]), {"gpu": SHAPE}, NOW, end)
+    cuts = spans(NOW, end, granularity)
+    together = rater.rate(uses, cuts, lambda _use, _workload: "")
+    whole, alone = Line(), Line()
+    for line in together.values():
+        whole.add(line)
+    for use in uses:
+        for line in rater.rate([use], cuts, lambda _use, _workload: "").values():
+            alone.add(line)
+    assert (whole.energy, whole.carbon, whole.sources) == (alone.energy, alone.carbon, alone.sources)
+    assert (whole.node_micros, whole.accelerator_micros, whole.gb_micros) == (
+        alone.node_micros,
+        alone.accelerator_micros,
+        alone.gb_micros,
+    )
+    assert whole.node_micros == sum((use.end - use.start) // timedelta(microseconds=1) * use.nodes for use in uses)
+    shown, expected = whole.shown(), alone.shown()
+    assert shown.keys() == expected.keys()
+    for currency, parts in shown.items():
+        for part, amount in parts.items():
+            assert abs(amount - expected[currency][part]) <= Decimal("1e-9")
+
+
 @pytest.mark.parametrize(
     "amount,text",
     [
@@ -109,9 +158,12 @@ def test_money_is_plain_text(amount: Decimal, text: str) -> None:
     assert money_text(amount) == text
 
 
-def test_amounts_are_rounded_to_twelve_places() -> None:
-    assert rounded(Fraction(1, 3)) == Decimal("0.333333333333")
-    assert rounded(Fraction(10**30, 3)) == Decimal("333333333333333333333333333333.333333333333")
+def test_large_amounts_keep_their_last_places() -> None:
+    line = Line()
+    line.money["KRW"]["idle"] = (10**30 * 10**33 + 10**33 // 3) * 3_600_000_000
+    line.settle()
+    assert str(line.shown()["KRW"]["idle"]) == "1" + "0" * 30 + ".333333333333"
+    assert money_text(line.shown()["KRW"]["idle"]) == "1" + "0" * 30 + ".333333333333"
 
 
 def test_no_text_of_a_csv_is_a_formula() -> None:
