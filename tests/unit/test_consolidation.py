@@ -93,6 +93,9 @@ def test_shares_of_a_device_lie_on_one_device() -> None:
     # 600 + 600 + 600 of 2000 thousandths is not too much in sum, but no two of them share a device.
     pods = tuple(a_pod(f"p{i}", "ab"[i // 2], share_milli=600) for i in range(3))
     assert plan(TWO, pods).steps == ()
+    three = tuple(a_cluster(name, a_group()) for name in "abc")
+    spread = tuple(a_pod(name, name, share_milli=share) for name, share in zip("abc", (600, 600, 500), strict=True))
+    assert [step.act for step in plan(three, spread).steps] == [Act.MOVE, Act.DELETE]  # two on one node, not three
     less = tuple(replace(pod, share_milli=500) for pod in pods)
     assert Act.DELETE in [step.act for step in plan(TWO, less).steps]
 

@@ -207,7 +207,6 @@ def _plan(problem: Problem, layout: Layout, bound: float, slack: float) -> Plan:
 
 def _steps(problem: Problem, layout: Layout) -> Iterable[Step]:
     comes = Counter(layout.spots[p.id].cluster for p in problem.pods if layout.spots[p.id] != p.at)
-    lam = problem.money_per_watt
     for c in problem.clusters:
         there = layout.nodes.get(c.id)
         if there is None:
@@ -218,7 +217,9 @@ def _steps(problem: Problem, layout: Layout) -> Iterable[Step]:
             continue
         if not c.exists:
             yield Step(
-                Act.CREATE, c.id, f"{comes[c.id]} pods come to it; its control plane is {c.control_cost_per_hour:.4f} per hour."
+                Act.CREATE,
+                c.id,
+                f"Pods that come to it: {comes[c.id]}; its control plane is {c.control_cost_per_hour:.4f} per hour.",
             )
         for g in c.groups:
             count = len(there.get(g.name, ()))
@@ -235,7 +236,7 @@ def _steps(problem: Problem, layout: Layout) -> Iterable[Step]:
             gone = pod.at.cluster not in layout.nodes
             empty = gone or pod.at.node not in layout.nodes[pod.at.cluster].get(pod.at.group, ())
             words = "its cluster goes" if gone else "its node goes" if empty else "others need its place"
-            reason = f"{words[0].upper()}{words[1:]}; the move weighs {cost:g} per hour (lambda {lam:g} per W)."
+            reason = f"{words[0].upper()}{words[1:]}; the move weighs {cost:g} per hour."
             yield Step(Act.MOVE, pod.at.cluster, reason, pod=pod.id, source=pod.at, target=to)
 
 
@@ -252,7 +253,7 @@ def _rejected(problem: Problem, layout: Layout, *, optimal: bool) -> Iterable[Re
         elif not c.deletable:
             reason = "It may not be deleted."
         elif stuck:
-            reason = f"{len(stuck)} pods on it may not move, such as {min(stuck)}."
+            reason = f"Pods on it may not move: {len(stuck)}, such as {min(stuck)}."
         else:
             reason = "Not deleted: " + _worth(optimal=optimal)
         yield Rejected(c.id, reason)
@@ -260,5 +261,5 @@ def _rejected(problem: Problem, layout: Layout, *, optimal: bool) -> Iterable[Re
 
 def _worth(*, optimal: bool) -> str:
     if optimal:
-        return "no plan that does so costs less; that is proven."
-    return "no plan that does so and costs less was found; the bound says by how much one could."
+        return "no plan that keeps every rule and does so costs less; that is proven."
+    return "no plan that keeps every rule, does so and costs less was found; the bound says by how much one could."
