@@ -128,6 +128,12 @@ def match(job_id: str, workload: str | None = None) -> None:  # noqa: ARG001 - s
     _run_job(job_id)
 
 
+@app.task(name="jobs.optimize")
+def optimize(job_id: str, workload: str | None = None) -> None:  # noqa: ARG001 - shown in Flower
+    """Plan which clusters could go."""
+    _run_job(job_id)
+
+
 @app.task(name="ticks.converge", queue=TICKS, send_events=False)
 def converge(region: str, project_id: str) -> None:
     """Look at one scope, and move its jobs."""

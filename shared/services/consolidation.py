@@ -277,7 +277,10 @@ def _told(plan: Plan, names: Mapping[str, str]) -> dict[str, Any]:
     return {
         "steps": [_step(number, step, names) for number, step in enumerate(plan.steps[:_STEPS_TOLD])],
         "steps_in_all": len(plan.steps),
-        "kept": [{"cluster_id": one.cluster, "name": names[one.cluster], "reason": one.reason} for one in plan.rejected],
+        "kept": [
+            {"cluster_id": one.cluster, "name": names[one.cluster].removeprefix("new:"), "reason": one.reason}
+            for one in plan.rejected
+        ],
         "objective": {
             "before": round(plan.objective_before, 6),
             "after": round(plan.objective, 6),

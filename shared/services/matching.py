@@ -32,6 +32,7 @@ from shared.services.workloads import as_fields, from_fields, read_workload
 
 if TYPE_CHECKING:
     from shared.db.uow import Database, UnitOfWork
+    from shared.domain.capacity import Shape
     from shared.domain.fleet import ProjectFleet
     from shared.domain.ports import Accepted, Catalog, Clock
     from shared.services.accelerators import AcceleratorService
@@ -427,7 +428,7 @@ class _Outcome:
             return
         request = uuid4()
         for replica, seat in enumerate(best.seats):
-            placement = _placement(self.work, best, seat, replica, request, scope)
+            placement = _placement(self.work, self.matched.shape, best, seat, replica, request, scope)
             self.placements.append(placement)
             if best.way is Way.USE:
                 fleet.seat(placement, seat.slot)
@@ -482,7 +483,7 @@ def _slug(name: str) -> str:
     return kept if kept and kept[0].isalpha() else f"w-{kept}".rstrip("-")
 
 
-def _placement(work: Workload, best: Candidate, seat: Seat, replica: int, request: UUID, scope: Scope) -> Placement:
+def _placement(work: Workload, shape: Shape, best: Candidate, seat: Seat, replica: int, request: UUID, scope: Scope) -> Placement:
     each = max(1, work.replicas)
     return Placement(
         id=uuid4(),
@@ -500,7 +501,8 @@ def _placement(work: Workload, best: Candidate, seat: Seat, replica: int, reques
         accelerators=work.accelerators,
         share_milli=work.share_milli,
         accelerator=best.accelerator,
-        models=work.models or None,
+        # As the request's kind, models and memory were understood: wherever it is moved, that still holds.
+        models=tuple(sorted(shape.models)) if shape.models is not None else None,
         devices=seat.devices,
         labels=dict(work.labels),
         isolation=work.isolation,

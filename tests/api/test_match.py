@@ -360,3 +360,15 @@ def test_accelerators_and_flavors_are_shown(member: Caller) -> None:
     assert (flavors["gpu.a100.large"]["accelerator"], flavors["gpu.a100.large"]["accelerator_count"]) == ("nvidia-a100", 4)
     assert flavors["gpu.a100.large"]["read_from"] == "pci_passthrough:alias"
     assert flavors["cpu.large"]["accelerator"] is None
+
+
+def test_what_is_held_remembers_which_accelerators_will_do(world: World, member: Caller, cluster: dict[str, Any]) -> None:
+    """By kind, by memory: wherever it is moved to later, that still holds."""
+    for wish in ({"kind": "gpu"}, {"memory_gb": 60}):
+        held = match(member, {"cpu_cores": 1, "accelerator": wish}, place=True)
+        (one,) = held["placements"]
+        with world.container.database.engine.connect() as connection:
+            models = connection.execute(text("SELECT models FROM placements WHERE id = :id"), {"id": one["id"]}).scalar_one()
+        assert "nvidia-a100" in models
+        assert "furiosa-rngd" not in models, "an NPU, and of 48 GB"
+    assert cluster["id"]

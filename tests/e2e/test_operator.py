@@ -284,6 +284,9 @@ def test_a_workload_finds_its_cluster_and_keeps_its_place(site: Site) -> None:
     assert (result["action"], result["cluster"]["id"]) == ("use_existing", cluster["id"])
     held = site.ask("viewer", "GET", f"/placements?cluster_id={cluster['id']}&active=true").json()
     assert [one["id"] for one in held] == [one["id"] for one in result["placements"]]
+    job = site.done("operator", "POST", "/optimize/clusters", {"max_seconds": 3})
+    assert job["state"] == "succeeded", job
+    assert job["result"]["objective"]["bound"] <= job["result"]["objective"]["after"] <= job["result"]["objective"]["before"]
     assert site.ask("viewer", "DELETE", f"/placements/{held[0]['id']}").status_code == 403
     assert site.ask("outsider", "DELETE", f"/placements/{held[0]['id']}").status_code == 404
     assert site.ask("operator", "DELETE", f"/placements/{held[0]['id']}").json()["end_reason"] == "RELEASED"

@@ -1,5 +1,8 @@
 """The relay, the nudge, outages of the database, registered credentials, remembered catalogs, upkeep."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -259,6 +262,30 @@ def test_nudger_outlives_a_connection_that_is_lost_while_it_is_given_back(
     assert listener.wait(WAIT_S)
     assert thread.is_alive()
     listener.close()
+
+
+# -- tasks --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_of_job_has_a_task_that_takes_what_is_sent() -> None:
+    """In a process of its own, as importing the workers' application reads the environment."""
+    words = (
+        "import inspect; from workers import tasks; from shared.domain.jobs import DECISIONS, JobKind;"
+        "print([k.value for k in JobKind if f'jobs.{k}' not in tasks.app.tasks]);"
+        "print([k.value for k in DECISIONS if 'workload' not in inspect.signature(tasks.app.tasks[f'jobs.{k}'].run).parameters])"
+    )
+    settings = {
+        "DATABASE_URL": "postgresql://nobody@127.0.0.1:9/none",
+        "REDIS_URL": "redis://127.0.0.1:9/0",
+        "OS_AUTH_URL": "http://127.0.0.1:9/v3",
+        "OS_USERNAME": "nobody",
+        "OS_PASSWORD": "none",
+        "OS_PROJECT_NAME": "none",
+    }
+    found = subprocess.run(
+        [sys.executable, "-c", words], env=os.environ | settings, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert found.stdout.splitlines()[-2:] == ["[]", "[]"], found.stderr
 
 
 # -- outages of the database ---------------------------------------------------------------------------------------------------------------
