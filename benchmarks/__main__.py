@@ -184,7 +184,8 @@ def _power(figures: dict[str, Any]) -> list[str]:
         "Kilowatts drawn when tasks for a part of all GPU capacity have come (the trace and arrivals of the allocation experiment; mean of",
         f"{figures['seeds']} seeds); nodes without work are off. In brackets, how much less than FGD. The weight of a watt is",
         f"`PLACEMENT_WATT_WEIGHT`: {', '.join(f'{weight:g} for *{name}*' for name, weight in power.WEIGHTS.items())}. The bound is that of a linear",
-        "programme that may divide tasks and nodes: nothing can draw less. Watts are modelled, see `benchmarks/power.py`.",
+        "programme that may divide tasks and nodes: nothing can draw less for what ours has placed. Watts are modelled, see",
+        "`benchmarks/power.py`. On gpuspec33 BestFit drops tasks from 7 % load on; what has no place draws nothing.",
     ]
     for name in allocation.LISTS:
         found = figures[name]
