@@ -90,8 +90,10 @@ def _page(known: dict[str, Any]) -> str:
         ("accept", _accept),
         ("converge", _converge),
         ("start", _start),
+        ("matching", _matching),
         ("allocation", _allocation),
         ("power", _power),
+        ("replay", _replay),
         ("consolidation", _consolidation),
     ):
         if name in known:

@@ -240,6 +240,9 @@ class LearntPrices:
         self._next_lesson = float(_FIRST_LESSON)
         self._known: OrderedDict[Shape, _Known] = OrderedDict()
         self._watt = 0.0  #: what a watt costs at the present load
+        self._need = 0.0
+        self._load_of: Capacity | None = None  #: of which nodes, and after how many of their changes, that load was
+        self._load_at = -1
 
     def learn(self, shape: Shape) -> None:
         """Such a pod was asked for."""
@@ -278,7 +281,9 @@ class LearntPrices:
     # -- scores ---------------------------------------------------------------------------------------------------------------
 
     def _scores(self, capacity: Capacity, shape: Shape) -> Floats:
-        watt = self._watt_at_most * _need_to_save(capacity)
+        if self._load_of is not capacity or self._load_at != capacity.changes:
+            self._need, self._load_of, self._load_at = _need_to_save(capacity), capacity, capacity.changes
+        watt = self._watt_at_most * self._need
         if watt != self._watt:
             self._watt = watt
             self._known.clear()
