@@ -158,7 +158,7 @@ def _matching(figures: dict[str, Any]) -> list[str]:
     return [
         "## Matching",
         "",
-        "One match over a project's fleet, all ways ranked with their reasons (300 workloads of many shapes, a third of four pods); and 1,000",
+        "One match over a project's fleet, all ways ranked with their reasons (300 workloads of many shapes, a quarter of four pods); and 1,000",
         "matches after one another, each with what those before it left. Beside it a plain loop over the nodes.",
         "",
         "| nodes | p50 ms | p99 ms | plain loop p50 ms | 1,000 matches s |",
@@ -212,7 +212,8 @@ def _replay(figures: dict[str, Any]) -> list[str]:
         f"The {figures['tasks']:,} tasks of the openb trace over the {figures['days']:g} days in which they come and go, on a clock of its own, through matching,",
         "scale policies, hibernation and cleanup with their defaults (nothing that runs is moved; nodes take 180 s, new clusters 300 s). Beside",
         "it, with the same matching, a fleet that never shrinks and a plain threshold policy; and for each figure by itself the least that a",
-        "perfect forecast could do with nodes that can be divided. Money and watts are the model's.",
+        "perfect forecast could do with nodes that can be divided. Money and watts are the model's. Nodes have 0 to 8 accelerators, so",
+        "node-hours say less than the other figures.",
         "",
         "| | node-hours | accelerator-hours | kWh | cost | tasks that waited | mean wait s | clusters made / hibernated / deleted |",
         "|---|---|---|---|---|---|---|---|",

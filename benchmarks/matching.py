@@ -256,5 +256,5 @@ def _plot(growth: list[dict[str, Any]]) -> None:
     axes.legend()
     figure.tight_layout()
     plt.rcParams["svg.hashsalt"] = "kcloud"
-    figure.savefig(PLOT, metadata={"Date": None})
+    figure.savefig(PLOT, metadata={"Date": None, "Creator": None})
     plt.close(figure)
