@@ -12,14 +12,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from ortools.sat.python import cp_model
-
 from shared.domain.consolidation.fleet import Fleet
 from shared.domain.consolidation.packing import Kind
 
 
 def lower_bound(fleet: Fleet, *, seed: int, effort_s: float, wall_s: float) -> int:
     """Millionths of the currency that no layout of the fleet is below; 0 where nothing was proven."""
+    from ortools.sat.python import cp_model  # loading it takes longer than all else that a process loads at its start
+
     model = cp_model.CpModel()
     terms: list[Any] = []
     kept = _nodes(fleet, model, terms)

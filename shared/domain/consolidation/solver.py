@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-from ortools.sat.python import cp_model
-
 from shared.domain.consolidation.fleet import Fleet
 from shared.domain.consolidation.model import WHOLE
 from shared.domain.consolidation.packing import Kind, Node
@@ -39,6 +37,8 @@ class Model:
     """
 
     def __init__(self, fleet: Fleet, limits: Limits, least: int = 0) -> None:
+        from ortools.sat.python import cp_model  # loading it takes longer than all else that a process loads at its start
+
         self.fleet = fleet
         self.model = cp_model.CpModel()
         self.free: dict[Kind, list[str]] = defaultdict(list)  #: movable pods by class
@@ -66,6 +66,8 @@ class Model:
         """Search for ``effort_s`` of the solver's own deterministic time, and ``wall_s`` of the clock at most (a guard for slow
         machines, where the answer may then differ); the fleet then lies as the best layout that was found.
         """
+        from ortools.sat.python import cp_model
+
         solver = cp_model.CpSolver()
         solver.parameters.num_workers = 1  # more would make the answer depend on how threads race
         solver.parameters.random_seed = SEED
