@@ -183,6 +183,12 @@ def cloud_settings() -> CloudSettings:
     return cloud
 
 
+def accelerators_file() -> str | None:
+    """The file of the accelerators' catalogue; None for the one that comes with the service."""
+    found: str | None = FileAwareEnv().str("ACCELERATORS_FILE", None)
+    return found
+
+
 def _is_pool(words: str) -> None:
     try:
         pool = IPv4Network(words)
