@@ -23,6 +23,7 @@ from api.scaling import ScalingViews
 from api.service import ServiceViews
 from api.spec import make_api
 from api.stacks import StackViews
+from api.telemetry import TelemetryViews
 from api.templates import TemplateViews
 from api.webhooks import WebhookViews
 
@@ -70,6 +71,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         JobViews(kit),
         CleanupViews(kit),
         WebhookViews(kit),
+        TelemetryViews(kit),
         CredentialViews(kit),
     ):
         api.register_blueprint(views.blueprint())

@@ -119,6 +119,7 @@ class Settings:
     log_format: str = "console"
     network: NetworkSettings = field(default_factory=NetworkSettings)
     placement: PlacementSettings = field(default_factory=PlacementSettings)
+    telemetry_file: str | None = None  #: names the Prometheus servers to read; None: power is modelled, and use is not known
     webhook_networks: tuple[str, ...] = ()  #: address ranges that webhooks may reach besides the public internet
     instance: str = ""  #: names this process in leases and logs
 
@@ -286,6 +287,7 @@ def load() -> Settings:
         database_url = _noted(_database_url, env, problems)
         redis_url = _noted(_redis_url, env, problems)
         secret_key = env.str("KCLOUD_SECRET_KEY", None)
+        telemetry_file = env.str("TELEMETRY_FILE", None)
         webhook_networks = env.str("WEBHOOK_NETWORKS", "", validate=_are_networks)
         log_level = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
         log_format = env.str("LOG_FORMAT", "console", validate=validate.OneOf(["console", "json"]))
@@ -309,6 +311,7 @@ def load() -> Settings:
         log_format=log_format,
         network=network,
         placement=placement,
+        telemetry_file=telemetry_file,
         webhook_networks=tuple(words.strip() for words in webhook_networks.split(",") if words.strip()),
         instance=f"{socket.gethostname()}:{os.getpid()}",
     )

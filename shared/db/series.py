@@ -78,10 +78,11 @@ class SeriesRepository:
         ).first()
         return row is not None
 
-    def sample_metrics(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, Any]) -> int:
-        """One row per live cluster that Magnum has shown: counts, and modelled watts and cost per hour.
+    def sample_metrics(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, Any], *, fresh_s: float = 120.0) -> int:
+        """One row per live cluster that Magnum has shown: counts, watts, cost per hour, and use.
 
-        ``rates``: flavor, watts, price_per_hour of one node. Where a sample of the same moment is there, nothing is added.
+        ``rates``: flavor, modelled watts, price_per_hour of one node. What meters said in the last ``fresh_s`` stands in place of
+        modelled watts. Where a sample of the same moment is there, nothing is added.
         """
         result = self._connection.execute(
             text(
@@ -91,13 +92,18 @@ class SeriesRepository:
                 " sum(i.node_count * coalesce(r.price_per_hour, :price)) AS price FROM usage_intervals i"
                 " LEFT JOIN r ON r.flavor = i.flavor WHERE i.ended_at IS NULL GROUP BY i.cluster_id)"
                 " INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, status, health_status, node_count,"
-                " master_count, power_consumption_watts, cost_per_hour, source)"
+                " master_count, power_consumption_watts, cost_per_hour, source, cpu_usage, cpu_usage_peak, gpu_usage, gpu_usage_peak,"
+                " running_pods)"
                 " SELECT date_trunc('second', now()), c.id, c.project_id, c.name, c.status, c.health_status,"
-                " c.observed_node_count, c.observed_master_count, coalesce(u.watts, 0), coalesce(u.price, 0), 'modelled'"
+                " c.observed_node_count, c.observed_master_count, coalesce(t.watts, u.watts, 0), coalesce(u.price, 0), CASE"
+                " WHEN t.measured_watts > 0 AND t.measured_watts >= t.watts - 1e-6 THEN 'measured'"
+                " WHEN t.measured_watts > 0 THEN 'mixed' ELSE 'modelled' END,"
+                " t.cpu_usage, t.cpu_usage_peak, t.gpu_usage, t.gpu_usage_peak, t.running_pods"
                 " FROM clusters c LEFT JOIN u ON u.cluster_id = c.id"
+                " LEFT JOIN telemetry_latest t ON t.cluster_id = c.id AND t.at > now() - make_interval(secs => :fresh)"
                 " WHERE c.live AND c.first_seen_at IS NOT NULL ON CONFLICT DO NOTHING"
             ),
-            {"rates": as_json(list(rates)), "watts": default["watts"], "price": default["price_per_hour"]},
+            {"rates": as_json(list(rates)), "watts": default["watts"], "price": default["price_per_hour"], "fresh": fresh_s},
         )
         return result.rowcount
 

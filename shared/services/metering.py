@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LONGEST_STEPS = 10_000
 _COST_STEP_S = 60.0
+#: What meters said longer ago is not what a cluster draws now.
+_FRESH_S = 90.0
 
 
 class MeteringService:
@@ -60,7 +62,7 @@ class MeteringService:
         with self._database.begin() as uow:
             if not uow.series.turn("cluster_metrics", every_s=every_s * 0.8):
                 return 0
-            return uow.series.sample_metrics(rates, rating.DEFAULT_RATE.as_dict())
+            return uow.series.sample_metrics(rates, rating.DEFAULT_RATE.as_dict(), fresh_s=max(_FRESH_S, 3 * every_s))
 
     def roll(self) -> int:
         """Continue the cost series up to now; how many spans were added."""

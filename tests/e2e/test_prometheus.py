@@ -176,7 +176,7 @@ class Exporter(ThreadingHTTPServer):
 
 
 @contextmanager
-def prometheus(program: str, folder: Path, exporter: Exporter) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def prometheus(program: str, folder: Path, exporter: ThreadingHTTPServer) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     address = f"127.0.0.1:{exporter.server_port}"
     # The second job reads the same exporter under another address, as a second replica would.
     (folder / "prometheus.yml").write_text(
