@@ -535,6 +535,19 @@ telemetry_sources: Final = Table(
     Column("findings", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
 )
 
+# Of clusters that have meters: sampled time of an hour, the part of it with a measurement, and the energy of all of it.
+cluster_energy: Final = Table(
+    "cluster_energy",
+    metadata,
+    Column("cluster_id", UUID(as_uuid=True), primary_key=True),
+    _at("hour", primary_key=True),
+    Column("seconds", Float, nullable=False),
+    Column("measured_seconds", Float, nullable=False),
+    Column("joules", Float, nullable=False),
+    CheckConstraint("seconds > 0 AND measured_seconds >= 0 AND joules >= 0", name="amounts"),
+    Index("ix_cluster_energy_hour", "hour"),
+)
+
 cluster_costs: Final = Table(
     "cluster_costs",
     metadata,

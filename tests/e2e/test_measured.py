@@ -189,6 +189,26 @@ def test_cleanup_knows_what_was_measured(site: Site) -> None:
     }
 
 
+def test_energy_is_what_meters_say_and_so_is_its_price(site: Site) -> None:
+    site.measure()
+    with site.world.container.database.engine.begin() as connection:
+        connection.execute(text("UPDATE series_state SET done_until = now() - interval '30 s' WHERE name = 'cluster_metrics'"))
+        connection.execute(text("DELETE FROM cluster_metrics"))
+    assert site.world.container.metering.sample(every_s=30.0)
+    with site.world.container.database.engine.begin() as connection:
+        kept = connection.execute(text("SELECT cluster_id, seconds, measured_seconds, joules FROM cluster_energy")).all()
+    assert {str(row.cluster_id) for row in kept} == {site.clusters[name] for name in ("busy", "idle", "part")}
+    for row in kept:
+        assert row.seconds == row.measured_seconds == pytest.approx(30, abs=5)
+        assert row.joules / row.seconds == pytest.approx(1020)
+    told = problemless(site.caller()("GET", f"/clusters/{site.clusters['busy']}/costs"))["costs"]
+    lived = sorted(item["node_seconds"] for item in told["items"])
+    assert 0.95 * 1020 * lived[0] / 3.6e6 <= told["energy_kwh"] <= 1.05 * 1020 * lived[-1] / 3.6e6
+    assert told["source"] in {"measured", "mixed"}  # mixed where an hour began meanwhile
+    dark = problemless(site.caller()("GET", f"/clusters/{site.clusters['dark']}/costs"))["costs"]
+    assert dark["source"] == "modelled"
+
+
 def test_two_workers_collect_once(site: Site) -> None:
     site.measure()
     assert site.world.container.collection.collect(every_s=30.0) == 0
