@@ -195,6 +195,7 @@ def build(
             settings=settings.placement,
             nudge=nudge,
             deadline=timedelta(minutes=15),
+            valid=timedelta(seconds=settings.plans.valid_s),
         ),
         analysis=AnalysisService(database, fleets, matching, scaling, clusters, accelerators, clock, region=region),
         access=AccessService(database, the_cloud, clusters),
