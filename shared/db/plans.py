@@ -76,6 +76,10 @@ class PlanRepository:
         """A plan that is applied, for this transaction alone; None where it is not, or somebody else has it now."""
         return self._one("p.id = :id AND p.state = 'applying' FOR UPDATE SKIP LOCKED", {"id": plan_id})
 
+    def peek(self, plan_id: UUID) -> StoredPlan | None:
+        """A plan that is applied, whoever has it."""
+        return self._one("p.id = :id AND p.state = 'applying'", {"id": plan_id})
+
     def _one(self, condition: str, values: dict[str, Any]) -> StoredPlan | None:
         row = self._connection.execute(text(f"SELECT {_PLAN_COLUMNS} FROM plans p WHERE {condition}"), values).mappings().first()
         return _plan_from(row) if row else None
