@@ -15,7 +15,7 @@ from shared.domain.ports import Actor
 from shared.errors import NotFound
 from shared.services.plan_basis import snapshot
 from shared.services.plans import Shown
-from shared.settings import PlanSettings
+from shared.settings import PlacementSettings, PlanSettings
 from tests.builders import KEYPAIR, SCOPE, TEMPLATE_NAME, an_actor
 from tests.fake_cloud import FakeCloud
 from tests.world import World, build, some_settings
@@ -35,10 +35,14 @@ class Staging(World):
         self.runner = self.container.runner()
         self.converger = self.container.converger()
 
-    def wired(self, **plans: Any) -> Container:
+    def wired(self, *, placement: PlacementSettings | None = None, **plans: Any) -> Container:
         """Another process."""
         settings = replace(
-            some_settings(self.url), plans=PlanSettings(**plans), secret_key=Fernet.generate_key().decode(), instance="worker-1"
+            some_settings(self.url),
+            plans=PlanSettings(**plans),
+            placement=placement or PlacementSettings(),
+            secret_key=Fernet.generate_key().decode(),
+            instance="worker-1",
         )
         cloud: FakeCloud = self.cloud
         return build(settings, cloud=lambda _credentials: cloud, clock=self.clock)
@@ -47,10 +51,10 @@ class Staging(World):
         self.container.database.engine.dispose()
         super().close()
 
-    def rewire(self, **plans: Any) -> None:
-        """The same with other settings of plans."""
+    def rewire(self, **settings: Any) -> None:
+        """The same with other settings."""
         self.container.database.engine.dispose()
-        self.container = self.wired(**plans)
+        self.container = self.wired(**settings)
         self.clusters = self.container.clusters
         self.runner = self.container.runner()
 

@@ -13,10 +13,11 @@ from shared.domain.cleanup_policy import DAYS
 from shared.domain.consolidation.model import Spot
 from shared.domain.consolidation.plan import Act
 from shared.domain.plans import PlanState, PlanStep, StepState
-from shared.errors import Conflict, InvalidRequest, NotFound
+from shared.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from shared.services.plans import Shown
-from shared.settings import DenyWindow
+from shared.settings import DenyWindow, PlacementSettings
 from tests.builders import PROJECT
+from tests.fake_cloud import Fault, Trouble
 from tests.staging import Staging, acts, stale
 
 WORKERS = "default-worker"
@@ -420,6 +421,51 @@ def test_a_plan_that_nobody_applies_expires(world: Staging) -> None:
     world.container.applier.apply_all(budget_s=5.0)
     assert world.rows("SELECT state, reason FROM plans") == [{"state": "expired", "reason": "EXPIRED"}]
     assert {step.state for step in world.plan(shown.plan.id).steps} == {StepState.DROPPED}
+
+
+def test_power_budgets_stop_a_plan_that_would_break_them(world: Staging) -> None:
+    shown = growing(world)
+    sizes = world.sizes()
+    world.rewire(placement=PlacementSettings(project_power_w=1.0))
+    end = world.begin(shown.plan.id)
+    assert "Before step 0 (grow): POWER_BUDGET: The project's power budget is 1 W." in stale(end)
+    assert {step.state for step in end.steps} == {StepState.DROPPED}
+    assert (world.sizes(), world.plan_jobs()) == (sizes, [])
+
+
+def test_a_cloud_that_does_not_answer_only_delays_a_plan(world: Staging) -> None:
+    shown = growing(world)
+    pause_before(world, shown, 0)
+    world.container.catalogs.forget()
+    world.cloud.faults.append(Fault("catalog", Trouble.UNAVAILABLE))
+    assert world.container.applier.advance(shown.plan.id) is None
+    assert world.cloud.faults == []
+    assert world.go(shown.plan.id).plan.state is PlanState.APPLIED
+
+
+@pytest.mark.parametrize(
+    "approval,roles,same_user,reason",
+    [
+        ("member", {"member"}, True, None),
+        ("other", {"member"}, True, "APPROVAL_BY_ANOTHER"),
+        ("other", {"member", "admin"}, True, "APPROVAL_BY_ANOTHER"),
+        ("other", {"member"}, False, None),
+        ("admin", {"member"}, True, "APPROVAL_BY_ADMIN"),
+        ("admin", {"member"}, False, "APPROVAL_BY_ADMIN"),
+        ("admin", {"member", "admin"}, True, None),
+    ],
+)
+def test_who_may_approve_is_a_setting(world: Staging, approval: str, roles: set[str], same_user: bool, reason: str | None) -> None:
+    shown = world.propose()
+    world.rewire(approval=approval)
+    actor = replace(world.actor, roles=frozenset(roles), user_id=world.actor.user_id if same_user else "another")
+    if reason is None:
+        assert world.container.plans.approve(actor, str(shown.plan.id)).plan.approved_by == actor.user_id
+        return
+    with pytest.raises(Forbidden) as refused:
+        world.container.plans.approve(actor, str(shown.plan.id))
+    assert refused.value.reason == reason
+    assert world.plan(shown.plan.id).plan.state is PlanState.PROPOSED
 
 
 # -- moves ------------------------------------------------------------------------------------------------------------------
