@@ -24,6 +24,7 @@ from api.scaling import ScalingViews
 from api.service import ServiceViews
 from api.spec import make_api
 from api.stacks import StackViews
+from api.telemetry import TelemetryViews
 from api.templates import TemplateViews
 from api.webhooks import WebhookViews
 
@@ -72,6 +73,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         JobViews(kit),
         CleanupViews(kit),
         WebhookViews(kit),
+        TelemetryViews(kit),
         CredentialViews(kit),
     ):
         api.register_blueprint(views.blueprint())

@@ -77,6 +77,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     "webhooks:list": (_MEMBER, "List webhooks and their deliveries. Their addresses may hold secrets."),
     "webhooks:create": (_MEMBER, "Add webhooks."),
     "webhooks:delete": (_MEMBER, "Remove webhooks."),
+    "telemetry:list": (_ADMIN, "See how the meters are, which tell of all projects' nodes."),
     "service:metrics": (_READER, "Read /metrics. The rule '@' opens it to a Prometheus that has no token."),
 }
 

@@ -46,6 +46,7 @@ MEANING: Final = {
     "API_THREADS": "Threads of each.",
     "API_MAX_BODY_BYTES": "Longest request body.",
     "API_MAX_WAIT": "Longest `Prefer: wait`, in seconds.",
+    "TELEMETRY_FILE": "File that names the Prometheus servers to read ([telemetry.md](telemetry.md)). Without it power is modelled, and use is not known.",
     "WEBHOOK_NETWORKS": "Address ranges, with commas between them, that webhooks may reach besides the public internet, such as 10.20.0.0/16.",
     "POLICY_FILE": "A file of oslo.policy rules that replace the built-in ones.",
     "CATALOG_TTL": "Seconds for which templates, flavors and keypairs are remembered.",

@@ -15,13 +15,14 @@ from keystoneauth1.adapter import Adapter
 from keystoneauth1.identity.base import BaseIdentityPlugin
 from keystoneauth1.session import Session
 
+from shared.domain.accelerators import Catalogue
 from shared.domain.drivers import Driver, driver_for, missing
-from shared.domain.rating import accelerators_of
 from shared.errors import CloudError, ConfigurationError
 from shared.openstack.catalog import read_catalog
 from shared.openstack.connection import Sessions
 from shared.openstack.magnum import SERVICE, highest_version, supported_version
-from shared.settings import CloudSettings, cloud_settings
+from shared.services.accelerators import load_catalogue
+from shared.settings import CloudSettings, PlacementSettings, accelerators_file, cloud_settings
 
 #: service type -> (name, needed)
 SERVICES: Final = {
@@ -50,8 +51,9 @@ class Finding:
 class Verifier:
     """Asks an OpenStack, one subject after the other; a failure that the rest depends on ends the asking."""
 
-    def __init__(self, settings: CloudSettings) -> None:
+    def __init__(self, settings: CloudSettings, catalogue: Catalogue | None = None) -> None:
         self._settings = settings
+        self._catalogue = catalogue or load_catalogue(PlacementSettings())
         self._sessions = Sessions(settings, lambda _scope: None)
 
     def findings(self) -> Iterator[Finding]:
@@ -162,12 +164,8 @@ class Verifier:
         if not catalog.flavors:
             yield Finding("fail", "flavors", "the project sees none")
         else:
-            found = [
-                f"{flavor.name} ({count} x {device})"
-                for flavor in catalog.flavors
-                for device, count in [accelerators_of(flavor)]
-                if device
-            ]
+            shapes = [self._catalogue.node(flavor) for flavor in catalog.flavors]
+            found = [f"{shape.flavor} ({shape.devices} x {shape.accelerator.id})" for shape in shapes if shape.accelerator]
             yield Finding("ok", "flavors", f"{len(catalog.flavors)} in all")
             yield Finding("ok" if found else "warn", "accelerators", ", ".join(found) or "no flavor shows a GPU or NPU")
         if catalog.keypairs:
@@ -231,10 +229,11 @@ def main() -> int:
     """Command line."""
     try:
         settings = cloud_settings()
+        catalogue = load_catalogue(PlacementSettings(accelerators_file=accelerators_file()))
     except ConfigurationError as exc:
         sys.stderr.write(f"{exc.detail}\n")
         return 1
-    findings = list(Verifier(settings).findings())
+    findings = list(Verifier(settings, catalogue).findings())
     sys.stdout.write(table(findings) + "\n")
     wrong = [finding for finding in findings if finding.verdict == "fail"]
     if wrong:

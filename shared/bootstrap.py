@@ -21,6 +21,7 @@ from shared.services.applying import Applier
 from shared.services.catalogs import Catalogs
 from shared.services.cleanup import CleanupService
 from shared.services.clusters import ClusterService
+from shared.services.collection import CollectionService
 from shared.services.consolidation import ConsolidationService
 from shared.services.converge import Converger
 from shared.services.costs import CostService
@@ -46,6 +47,9 @@ from shared.services.templates import ShippedTypes, TemplateService
 from shared.services.upkeep import Upkeep
 from shared.services.webhooks import WebhookService
 from shared.settings import Settings, current
+from shared.telemetry.collect import PrometheusTelemetry
+from shared.telemetry.config import TelemetryConfig
+from shared.telemetry.config import load as load_telemetry
 
 
 class SystemClock:
@@ -88,6 +92,7 @@ class Container:
     access: AccessService
     health: HealthService
     metering: MeteringService
+    collection: CollectionService
     rates: RateService
     costs: CostService
     credentials: CredentialService
@@ -172,6 +177,7 @@ def build(
     )
     scaling = ScalingService(database, fleets, clusters, clock)
     jobs = JobService(database, clusters, nudge=nudge)
+    meters = load_telemetry(settings.telemetry_file) if settings.telemetry_file else TelemetryConfig()
     watch = Watch(accelerators, catalogs, clock, region=region)
     sweeper = Sweeper(database, clusters, watch, clock, region=region)
     applier = Applier(database, clusters, matching, clock, region=region, settings=settings.plans)
@@ -216,6 +222,16 @@ def build(
         rates=RateService(database),
         costs=CostService(database, catalogs, accelerators, clock, region=region),
         metering=MeteringService(database, the_cloud, catalogs, accelerators, clock, region=region),
+        collection=CollectionService(
+            database,
+            PrometheusTelemetry(meters),
+            the_cloud,
+            catalogs,
+            accelerators,
+            clock,
+            region=region,
+            sources=[source.name for source in meters.sources],
+        ),
         credentials=CredentialService(database, vault, the_cloud, region=region),
         upkeep=Upkeep(database, the_cloud, engine=settings.engine),
         sweeper=sweeper,

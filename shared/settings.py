@@ -144,6 +144,7 @@ class Settings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     placement: PlacementSettings = field(default_factory=PlacementSettings)
     plans: PlanSettings = field(default_factory=PlanSettings)
+    telemetry_file: str | None = None  #: names the Prometheus servers to read; None: power is modelled, and use is not known
     webhook_networks: tuple[str, ...] = ()  #: address ranges that webhooks may reach besides the public internet
     instance: str = ""  #: names this process in leases and logs
 
@@ -206,6 +207,12 @@ def cloud_settings() -> CloudSettings:
     except EnvValidationError as exc:
         raise ConfigurationError("; ".join(_messages(exc))) from exc
     return cloud
+
+
+def accelerators_file() -> str | None:
+    """The file of the accelerators' catalogue; None for the one that comes with the service."""
+    found: str | None = FileAwareEnv().str("ACCELERATORS_FILE", None)
+    return found
 
 
 def _is_pool(words: str) -> None:
@@ -351,6 +358,7 @@ def load() -> Settings:
         database_url = _noted(_database_url, env, problems)
         redis_url = _noted(_redis_url, env, problems)
         secret_key = env.str("KCLOUD_SECRET_KEY", None)
+        telemetry_file = env.str("TELEMETRY_FILE", None)
         webhook_networks = env.str("WEBHOOK_NETWORKS", "", validate=_are_networks)
         log_level = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
         log_format = env.str("LOG_FORMAT", "console", validate=validate.OneOf(["console", "json"]))
@@ -375,6 +383,7 @@ def load() -> Settings:
         network=network,
         placement=placement,
         plans=replace(plans, deny=deny_windows(denied)),
+        telemetry_file=telemetry_file,
         webhook_networks=tuple(words.strip() for words in webhook_networks.split(",") if words.strip()),
         instance=f"{socket.gethostname()}:{os.getpid()}",
     )

@@ -36,11 +36,6 @@ class Rehearsal(World):
         self.vault = Vault(Fernet.generate_key().decode())
         self.webhooks = WebhookService(self.database, self.vault, Outbound(["127.0.0.0/8"]), self.clock)
         self.measured: dict[UUID, dict[str, float | None]] = {}
-        # Telemetry brings these columns; cleanup works without them, and then knows nothing.
-        self.execute(
-            "ALTER TABLE cluster_metrics ADD COLUMN IF NOT EXISTS gpu_usage float8, ADD COLUMN IF NOT EXISTS cpu_usage float8,"
-            " ADD COLUMN IF NOT EXISTS running_pods integer"
-        )
 
     def a_sweeper(self, watch: Watch | None = None) -> Sweeper:
         """Another beat."""
@@ -65,7 +60,7 @@ class Rehearsal(World):
         self.inventory_now(passes=2)
         for cluster_id, values in self.measured.items():
             self.execute(
-                "INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, gpu_usage, cpu_usage, running_pods)"
+                "INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, gpu_usage_peak, cpu_usage_peak, running_pods)"
                 " VALUES (now(), :id, :project, 'x', :gpu, :cpu, :pods) ON CONFLICT DO NOTHING",
                 id=cluster_id,
                 project=PROJECT,

@@ -162,6 +162,13 @@ def sample_metrics() -> None:
     made.metering.sample(every_s=made.settings.engine.metrics_interval_s)
 
 
+@app.task(name="maintenance.collect_telemetry", queue=MAINTENANCE, send_events=False)
+def collect_telemetry() -> None:
+    """Ask the meters of all clusters."""
+    made = container()
+    made.collection.collect(every_s=made.settings.engine.metrics_interval_s)
+
+
 @app.task(name="maintenance.sweep_placements", queue=MAINTENANCE, send_events=False)
 def sweep_placements() -> None:
     """End the placements whose lease ran out, and those of clusters that are no more."""

@@ -157,15 +157,11 @@ class Parts(fields.List[Any]):
         return valid
 
 
-def _nested(findings: Sequence[FieldError]) -> dict[str, Any]:
-    """Messages by field, as marshmallow has them."""
-    found: dict[str, Any] = {}
+def _nested(findings: Sequence[FieldError]) -> dict[str, list["Words"]]:
+    """Messages by path. Paths stay whole: a client's own key may hold a dot, and be the beginning of another."""
+    found: dict[str, list[Words]] = {}
     for finding in findings:
-        level = found
-        *path, last = finding.field.split(".")
-        for step in path:
-            level = level.setdefault(step, {})
-        level.setdefault(last, []).append(Words(finding.rule, finding.detail))
+        found.setdefault(finding.field, []).append(Words(finding.rule, finding.detail))
     return found
 
 

@@ -19,15 +19,13 @@ class ActivityRepository:
         self._connection = connection
 
     def usage(self, cluster_ids: Sequence[UUID], *, since: datetime) -> dict[UUID, Usage]:
-        """See the port. What no collector fills is NULL, and a column that this database does not have reads as NULL too."""
+        """See the port: the busiest node's and the busiest accelerator's use, which are known only where all were read."""
         rows = self._connection.execute(
             text(
-                "SELECT m.cluster_id, max(v.gpu) AS gpu, max(m.time) FILTER (WHERE v.gpu IS NOT NULL) AS gpu_at,"
-                " max(v.cpu) AS cpu, max(m.time) FILTER (WHERE v.cpu IS NOT NULL) AS cpu_at,"
-                " max(v.pods) AS pods, max(m.time) FILTER (WHERE v.pods IS NOT NULL) AS pods_at FROM cluster_metrics m"
-                " CROSS JOIN LATERAL (SELECT CAST(j ->> 'gpu_usage' AS float8) AS gpu, CAST(j ->> 'cpu_usage' AS float8) AS cpu,"
-                " CAST(j ->> 'running_pods' AS float8) AS pods FROM to_jsonb(m) AS j) v"
-                f" WHERE m.cluster_id = {_IDS} AND m.time >= :since GROUP BY m.cluster_id"
+                "SELECT cluster_id, max(gpu_usage_peak) AS gpu, max(time) FILTER (WHERE gpu_usage_peak IS NOT NULL) AS gpu_at,"
+                " max(cpu_usage_peak) AS cpu, max(time) FILTER (WHERE cpu_usage_peak IS NOT NULL) AS cpu_at,"
+                " max(running_pods) AS pods, max(time) FILTER (WHERE running_pods IS NOT NULL) AS pods_at"
+                f" FROM cluster_metrics WHERE cluster_id = {_IDS} AND time >= :since GROUP BY cluster_id"
             ),
             {"ids": list(cluster_ids), "since": since},
         ).mappings()

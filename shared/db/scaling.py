@@ -100,8 +100,8 @@ class ScalePolicyRepository:
         """The highest measured use of the last so many seconds; None for what nobody measured in them."""
         row = self._connection.execute(
             text(
-                "SELECT max(CAST(to_jsonb(m) ->> 'cpu_usage' AS float8)), max(CAST(to_jsonb(m) ->> 'gpu_usage' AS float8))"
-                " FROM cluster_metrics m WHERE m.cluster_id = :id AND m.time >= now() - make_interval(secs => :within)"
+                "SELECT max(cpu_usage), max(gpu_usage) FROM cluster_metrics WHERE cluster_id = :id"
+                " AND time >= now() - make_interval(secs => :within)"
             ),
             {"id": cluster_id, "within": within_s},
         ).one()

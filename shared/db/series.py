@@ -78,10 +78,21 @@ class SeriesRepository:
         ).first()
         return row is not None
 
-    def sample_metrics(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, Any]) -> int:
-        """One row per live cluster that Magnum has shown: counts, and modelled watts and cost per hour.
+    def gap_s(self, name: str) -> float:
+        """Seconds since a sample was last due; 0 before the first. Others that ask wait until this transaction ends."""
+        value = self._connection.execute(
+            text("SELECT extract(epoch FROM now() - done_until) FROM series_state WHERE name = :name FOR UPDATE"), {"name": name}
+        ).scalar()
+        return max(0.0, float(value)) if value is not None else 0.0
 
-        ``rates``: flavor, watts, price_per_hour of one node. Where a sample of the same moment is there, nothing is added.
+    def sample_metrics(
+        self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, Any], *, fresh_s: float = 120.0, lasts_s: float = 0.0
+    ) -> int:
+        """One row per live cluster that Magnum has shown: counts, watts, cost per hour, and use.
+
+        ``rates``: flavor, modelled watts, price_per_hour of one node. What meters said in the last ``fresh_s`` stands in place of
+        modelled watts; of clusters that were ever measured, the energy of the last ``lasts_s`` seconds is added to their hour.
+        Where a sample of the same moment is there, nothing is added.
         """
         result = self._connection.execute(
             text(
@@ -89,17 +100,31 @@ class SeriesRepository:
                 " AS x(flavor text, watts float8, price_per_hour float8)),"
                 " u AS (SELECT i.cluster_id, sum(i.node_count * coalesce(r.watts, :watts)) AS watts,"
                 " sum(i.node_count * coalesce(r.price_per_hour, :price)) AS price FROM usage_intervals i"
-                " LEFT JOIN r ON r.flavor = i.flavor WHERE i.ended_at IS NULL GROUP BY i.cluster_id)"
-                " INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, status, health_status, node_count,"
-                " master_count, power_consumption_watts, cost_per_hour, source)"
+                " LEFT JOIN r ON r.flavor = i.flavor WHERE i.ended_at IS NULL GROUP BY i.cluster_id),"
+                " s AS (INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, status, health_status, node_count,"
+                " master_count, power_consumption_watts, cost_per_hour, source, cpu_usage, cpu_usage_peak, gpu_usage, gpu_usage_peak,"
+                " running_pods)"
                 " SELECT date_trunc('second', now()), c.id, c.project_id, c.name, c.status, c.health_status,"
-                " c.observed_node_count, c.observed_master_count, coalesce(u.watts, 0), coalesce(u.price, 0), 'modelled'"
+                " c.observed_node_count, c.observed_master_count, coalesce(t.watts, u.watts, 0), coalesce(u.price, 0), CASE"
+                " WHEN t.measured_watts > 0 AND t.measured_watts >= t.watts - 1e-6 THEN 'measured'"
+                " WHEN t.measured_watts > 0 THEN 'mixed' ELSE 'modelled' END,"
+                " t.cpu_usage, t.cpu_usage_peak, t.gpu_usage, t.gpu_usage_peak, t.running_pods"
                 " FROM clusters c LEFT JOIN u ON u.cluster_id = c.id"
+                " LEFT JOIN telemetry_latest t ON t.cluster_id = c.id AND t.at > now() - make_interval(secs => :fresh)"
                 " WHERE c.live AND c.first_seen_at IS NOT NULL ON CONFLICT DO NOTHING"
+                " RETURNING cluster_id, power_consumption_watts AS watts, source),"
+                " e AS (INSERT INTO cluster_energy AS e (cluster_id, hour, seconds, measured_seconds, joules)"
+                " SELECT s.cluster_id, date_trunc('hour', now() - make_interval(secs => :lasts / 2), 'UTC'), :lasts,"
+                " CASE WHEN t.at > now() - make_interval(secs => :fresh) AND t.watts IS NOT NULL THEN :lasts ELSE 0 END,"
+                " s.watts * :lasts FROM s JOIN telemetry_latest t ON t.cluster_id = s.cluster_id WHERE :lasts > 0"
+                " ON CONFLICT (cluster_id, hour) DO UPDATE SET seconds = e.seconds + excluded.seconds,"
+                " measured_seconds = e.measured_seconds + excluded.measured_seconds, joules = e.joules + excluded.joules)"
+                " SELECT count(*) FROM s"
             ),
-            {"rates": as_json(list(rates)), "watts": default["watts"], "price": default["price_per_hour"]},
+            {"rates": as_json(list(rates)), "watts": default["watts"], "price": default["price_per_hour"], "fresh": fresh_s}
+            | {"lasts": lasts_s},
         )
-        return result.rowcount
+        return int(result.scalar_one())
 
     def roll_costs(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, Any], *, step_s: float) -> int:
         """Continue cluster_costs from where it is complete up to now: node-seconds and kWh per cluster and role.
@@ -164,6 +189,9 @@ class SeriesRepository:
             gone += self._connection.execute(
                 text(f"DELETE FROM {table} WHERE time < now() - make_interval(days => :days)"), {"days": metrics_days}
             ).rowcount
+        gone += self._connection.execute(
+            text("DELETE FROM cluster_energy WHERE hour < now() - make_interval(days => :days)"), {"days": metrics_days}
+        ).rowcount
         gone += self._connection.execute(
             text("DELETE FROM durations WHERE finished_at < now() - make_interval(days => :days)"), {"days": metrics_days}
         ).rowcount

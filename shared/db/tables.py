@@ -42,6 +42,12 @@ def _json(name: str) -> Column[Any]:
     return Column(name, JSONB, nullable=False, server_default=text("'{}'::jsonb"))
 
 
+def _use() -> list[Column[Any]]:
+    """What meters say of a cluster's use: percent on average and of the busiest node or accelerator, and pods that are not the system's."""
+    percents = ("cpu_usage", "cpu_usage_peak", "gpu_usage", "gpu_usage_peak")
+    return [*(Column(name, Float) for name in percents), Column("running_pods", Integer)]
+
+
 clusters: Final = Table(
     "clusters",
     metadata,
@@ -500,7 +506,46 @@ cluster_metrics: Final = Table(
     Column("power_consumption_watts", Float),
     Column("cost_per_hour", Float),
     Column("source", Text, nullable=False, server_default=text("'modelled'")),
+    *_use(),
     Index("ix_cluster_metrics_cluster_time", "cluster_id", "time"),
+)
+
+# One row per cluster, written anew at each collection; samples take from it what is fresh.
+telemetry_latest: Final = Table(
+    "telemetry_latest",
+    metadata,
+    Column("cluster_id", UUID(as_uuid=True), ForeignKey("clusters.id", ondelete="CASCADE"), primary_key=True),
+    _at("at", nullable=False),
+    Column("watts", Float),
+    Column("measured_watts", Float),  # the part of them that a sensor read
+    *_use(),
+    Column("nodes_read", Integer, nullable=False, server_default=text("0")),
+    Column("accelerators_read", Integer, nullable=False, server_default=text("0")),
+)
+
+telemetry_sources: Final = Table(
+    "telemetry_sources",
+    metadata,
+    Column("region", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    _at("looked_at", nullable=False),
+    _at("answered_at"),  # the last time that it answered as a whole
+    Column("samples", Integer, nullable=False, server_default=text("0")),
+    Column("failures", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("findings", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+)
+
+# Of clusters that have meters: sampled time of an hour, the part of it with a measurement, and the energy of all of it.
+cluster_energy: Final = Table(
+    "cluster_energy",
+    metadata,
+    Column("cluster_id", UUID(as_uuid=True), primary_key=True),
+    _at("hour", primary_key=True),
+    Column("seconds", Float, nullable=False),
+    Column("measured_seconds", Float, nullable=False),
+    Column("joules", Float, nullable=False),
+    CheckConstraint("seconds > 0 AND measured_seconds >= 0 AND joules >= 0", name="amounts"),
+    Index("ix_cluster_energy_hour", "hour"),
 )
 
 cluster_costs: Final = Table(

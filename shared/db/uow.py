@@ -27,6 +27,7 @@ from shared.db.scaling import ScalePolicyRepository
 from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
 from shared.db.stacks import StackRepository
+from shared.db.telemetry import TelemetryRepository
 from shared.db.usage import UsageRepository
 from shared.db.webhooks import WebhookRepository
 from shared.errors import AlreadyExists, Conflict, FieldError, KcloudError, Unavailable
@@ -52,6 +53,7 @@ class UnitOfWork:
         self.clusters = ClusterRepository(connection)
         self.scopes = ScopeRepository(connection)
         self.series = SeriesRepository(connection)
+        self.telemetry = TelemetryRepository(connection)
         self.usage = UsageRepository(connection)
         self.rates = RateCardRepository(connection)
         self.audit = AuditRepository(connection)

@@ -71,6 +71,15 @@ class Placed(NamedTuple):
     end: datetime
 
 
+class Energy(NamedTuple):
+    """What a cluster drew on average in an hour, in watts; ``measured``: the part of the time with a measurement, 0..1."""
+
+    cluster_id: UUID
+    hour: datetime
+    watts: float
+    measured: float
+
+
 class UsageRepository:
     """The table usage_intervals. No two intervals of a group overlap: the database refuses it."""
 
@@ -223,6 +232,18 @@ class UsageRepository:
             {"ids": list(cluster_ids), "start": start, "end": end},
         )
         return [Placed(*row) for row in rows]
+
+    def energy(self, cluster_ids: Sequence[UUID], start: datetime, end: datetime) -> list[Energy]:
+        """The measured hours of these clusters that lie in [start, end), in whole or in part."""
+        rows = self._connection.execute(
+            text(
+                "SELECT cluster_id, hour, joules / seconds, measured_seconds / seconds FROM cluster_energy"
+                " WHERE cluster_id = ANY(CAST(:ids AS uuid[])) AND hour > CAST(:start AS timestamptz) - interval '1 hour'"
+                " AND hour < :end AND measured_seconds > 0"
+            ),
+            {"ids": list(cluster_ids), "start": start, "end": end},
+        )
+        return [Energy(*row) for row in rows]
 
     def _hold(self, cluster_ids: Sequence[UUID]) -> None:
         # In the order in which observations lock clusters, so that two tellers wait for each other rather than deadlock.

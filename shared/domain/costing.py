@@ -10,8 +10,8 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import accumulate, pairwise
@@ -50,7 +50,10 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Nodes of one flavor over a span. ``held`` None: nothing is known of what ran there. ``gb`` and ``addresses``: of each node."""
+    """Nodes of one flavor over a span. ``held`` None: nothing is known of what ran there. ``gb`` and ``addresses``: of each node.
+
+    ``power``: microwatts that all of them together draw, from each moment to the next; None: what the model says.
+    """
 
     cluster_id: UUID
     role: str
@@ -62,6 +65,7 @@ class Use:
     gb: int = 0
     addresses: int = 0
     held: tuple[Held, ...] | None = None
+    power: tuple[tuple[datetime, int], ...] | None = None
 
 
 @dataclass
@@ -150,6 +154,39 @@ def watts(shape: NodeShape | None) -> Fraction:
     return idle + (most - idle) * Fraction(str(rating.ASSUMED_UTILISATION))
 
 
+def metered(uses: Sequence[Use], hours: Mapping[UUID, Mapping[datetime, float]], shapes: Mapping[str, NodeShape]) -> list[Use]:
+    """The same uses, with what was measured in place of the model. ``hours``: watts that each cluster drew on average, by the hour's begin.
+
+    All uses of a cluster share what it drew at a moment as the model says that they share; in hours without a measurement the model
+    stands. So a cluster's energy does not depend on the window that is asked for, nor on how it is told.
+    """
+    by_cluster: dict[UUID, list[int]] = defaultdict(list)
+    for place, use in enumerate(uses):
+        if use.cluster_id in hours:
+            by_cluster[use.cluster_id].append(place)
+    found = list(uses)
+    draws = {flavor: round(watts(shapes.get(flavor or "")) * 10**6) for flavor in {use.flavor for use in uses}}
+    for cluster, places in by_cluster.items():
+        steps: dict[int, list[tuple[datetime, int]]] = {place: [] for place in places}
+        known = hours[cluster]
+        edges = {at for place in places for at in (uses[place].start, uses[place].end)}
+        edges |= {at for hour in known for at in (hour, hour + timedelta(hours=1))}
+        starting: dict[datetime, list[int]] = defaultdict(list)
+        for place in places:
+            starting[uses[place].start].append(place)
+        running: set[int] = set()
+        for at in sorted(edges):
+            running = {place for place in running if uses[place].end > at} | set(starting[at])
+            modelled = {place: draws[uses[place].flavor] * uses[place].nodes for place in running}
+            whole = sum(modelled.values())
+            drawn = known.get(at.astimezone(UTC).replace(minute=0, second=0, microsecond=0))
+            for place, draw in modelled.items():
+                steps[place].append((at, draw if drawn is None or not whole else round(Fraction(drawn) * 10**6 * draw / whole)))
+        for place, power in steps.items():
+            found[place] = replace(uses[place], power=tuple(power))
+    return found
+
+
 class Curve:
     """A whole number for each span between edges, and its integral in microseconds."""
 
@@ -161,6 +198,10 @@ class Curve:
     def between(self, start: int, end: int) -> int:
         """The integral over [start, end)."""
         return self._until(end) - self._until(start)
+
+    def at(self, at: int) -> int:
+        """The value there."""
+        return self._values[min(max(0, bisect_right(self._edges, at) - 1), len(self._values) - 1)]
 
     def _until(self, at: int) -> int:
         place = min(max(0, bisect_right(self._edges, at) - 1), len(self._values) - 1)
@@ -186,6 +227,7 @@ class Rater:
         self._edges = [*(self._micros(at) for at in self._moments), self._micros(end)]
         self._nodes: dict[str | None, _PriceCurves] = {}
         self._draw: dict[str | None, int] = {}
+        self._powers: dict[int, tuple[Use, Curve]] = {}
         self._storage = self._curves([[book.storage_gb(at)] for at in self._moments])
         self._address = self._curves([[book.address(at)] for at in self._moments])
         power = [book.electricity(at) for at in self._moments]
@@ -260,6 +302,9 @@ class Rater:
             line.sources |= prices.sources[place]
 
     def _power(self, line: Line, use: Use, shape: NodeShape | None, start: int, end: int) -> None:
+        if use.power is not None:
+            self._measured(line, self._power_of(use, use.power), start, end)
+            return
         if use.flavor not in self._draw:
             self._draw[use.flavor] = round(watts(shape) * 10**6)
         draw = self._draw[use.flavor] * use.nodes
@@ -271,6 +316,29 @@ class Rater:
                 amount = curve.between(start, end)
                 if amount:
                     line.money[currency]["electricity"] += draw * amount
+            self._name_sources(line, self._electricity, start, end)
+
+    def _power_of(self, use: Use, power: Sequence[tuple[datetime, int]]) -> Curve:
+        # By identity: a use is looked at once for each span, and comparing two by all that they hold takes long.
+        known = self._powers.get(id(use))
+        if known is None:
+            edges = [*(self._micros(at) for at, _ in power), self._micros(use.end)]
+            known = self._powers[id(use)] = (use, Curve(edges, [value for _, value in power]))
+        return known[1]
+
+    def _measured(self, line: Line, power: Curve, start: int, end: int) -> None:
+        edges = [start, *(edge for edge in self._edges if start < edge < end), end]
+        for since, until in pairwise(edges):
+            drawn = power.between(since, until)
+            line.energy += drawn * self._pue.at(since)
+            if self._carbon is not None:
+                line.carbon = (line.carbon or 0) + drawn * self._carbon.at(since)
+            if self._powered:
+                for currency, curve in self._electricity.amounts.items():
+                    amount = curve.at(since)
+                    if amount:
+                        line.money[currency]["electricity"] += drawn * amount
+        if self._powered:
             self._name_sources(line, self._electricity, start, end)
 
     def _node(self, flavor: str | None, shape: NodeShape | None) -> _PriceCurves:
@@ -313,7 +381,7 @@ def _merged(uses: Iterable[Use], key: Callable[[Use], Any]) -> Iterable[tuple[An
     steps: dict[tuple[Any, ...], dict[datetime, int]] = defaultdict(lambda: defaultdict(int))
     for use in uses:
         own = key(use)
-        if use.held is not None:
+        if use.held is not None or use.power is not None:
             yield own, use
             continue
         changes = steps[own, use.role, use.flavor, use.gb, use.addresses]

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from shared.domain import rating
-from shared.domain.ports import Flavor
+from shared.domain.accelerators import NodeShape
 from shared.domain.telemetry import Basis, Part, Quantity, Sample
 
 
@@ -216,18 +216,22 @@ def _with(sample: Sample, value: float, part: Part, basis: Basis) -> Sample:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """A node as far as its power can be modelled. ``device``: a key of ``rating.DEVICES``, empty for none."""
+    """A node as far as its power can be modelled; ``device_idle_w`` and ``device_max_w`` of one accelerator."""
 
-    vcpus: int
-    ram_gb: float
-    device: str = ""
+    vcpus: int = rating.DEFAULT_VCPUS
+    ram_gb: float = rating.DEFAULT_MEMORY_GB
     devices: int = 0
+    device_idle_w: float = 0.0
+    device_max_w: float = 0.0
 
     @classmethod
-    def of(cls, flavor: Flavor) -> "Machine":
-        """A node of this flavor."""
-        device, count = rating.accelerators_of(flavor)
-        return cls(flavor.vcpus, flavor.ram_mb / 1024, device, count)
+    def of(cls, shape: NodeShape | None) -> "Machine":
+        """A node of this shape; of an unknown one, a usual node without accelerators."""
+        if shape is None:
+            return cls()
+        device = shape.accelerator
+        idle_w, max_w = (device.idle_w, device.max_w) if device else (0.0, 0.0)
+        return cls(shape.vcpus, shape.memory_gb, shape.devices, idle_w, max_w)
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +241,6 @@ class PowerModel:
     base_w: float = rating.BASE_W
     w_per_core: float = rating.W_PER_CORE
     w_per_gb: float = rating.W_PER_GB
-    idle_share: float = rating.IDLE_SHARE  #: an accelerator's idle draw as a share of its highest
     utilisation: float = rating.ASSUMED_UTILISATION  #: assumed where none is measured
 
 
@@ -277,10 +280,10 @@ def host_w(machine: Machine, model: PowerModel, utilisation: float | None = None
     return interpolate(idle, idle + machine.vcpus * model.w_per_core, share)
 
 
-def device_w(device: str, model: PowerModel, utilisation: float | None = None) -> float:
-    """The modelled draw of one accelerator; an unknown one counts as ``gpu``."""
-    tdp = rating.DEVICES.get(device, rating.DEVICES["gpu"])[1]
-    return interpolate(tdp * model.idle_share, tdp, model.utilisation if utilisation is None else utilisation)
+def device_w(machine: Machine, model: PowerModel, utilisation: float | None = None) -> float:
+    """The modelled draw of one of the node's accelerators."""
+    share = model.utilisation if utilisation is None else utilisation
+    return interpolate(machine.device_idle_w, machine.device_max_w, share)
 
 
 def cluster_power(
@@ -316,7 +319,7 @@ def cluster_power(
         if machine is not None:
             slots.remove(machine)
             estimated += _missing_w(machine, seen, chosen)
-    estimated += sum(host_w(m, chosen) + m.devices * device_w(m.device, chosen) for m in slots)
+    estimated += sum(host_w(m, chosen) + m.devices * device_w(m, chosen) for m in slots)
     return ClusterPower(measured, estimated, nodes=len(read), nodes_modelled=len(slots))
 
 
@@ -362,7 +365,7 @@ def _missing_w(machine: Machine, seen: _Seen, model: PowerModel) -> float:
     unread: Mapping[str, float] = {d: u for d, u in seen.utilisation.items() if d and d not in seen.devices}
     uses: list[float | None] = [*unread.values(), *([None] * machine.devices)]
     missing = max(0, machine.devices - len(seen.devices))
-    return watts + sum(device_w(machine.device, model, use) for use in uses[:missing])
+    return watts + sum(device_w(machine, model, use) for use in uses[:missing])
 
 
 def energy_kwh(watts: float, seconds: float) -> float:

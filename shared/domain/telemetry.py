@@ -21,6 +21,7 @@ class Quantity(StrEnum):
     MEMORY_TOTAL = "memory_total"
     ALLOCATABLE = "allocatable"  #: accelerators that Kubernetes can give to pods of a node
     REQUESTED = "requested"  #: accelerators that running pods of a node hold
+    PODS = "pods"  #: of a cluster, that run or wait for a node: neither the system's, nor a daemon's or a node's own
 
 
 #: The base unit of each quantity.
@@ -32,6 +33,7 @@ UNITS: Final[dict[Quantity, str]] = {
     Quantity.MEMORY_TOTAL: "bytes",
     Quantity.ALLOCATABLE: "devices",
     Quantity.REQUESTED: "devices",
+    Quantity.PODS: "pods",
 }
 
 
@@ -42,6 +44,7 @@ class Part(StrEnum):
     ACCELERATOR = "accelerator"  #: one device
     REST = "rest"  #: what a meter of the whole machine shows beyond the other parts
     NODE = "node"  #: no part: counts of the whole node
+    CLUSTER = "cluster"  #: no node: counts of the whole cluster
 
 
 class Basis(StrEnum):

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from shared.domain.clusters import Scope
-from shared.domain.costing import PARTS, Held, Key, Line, Rater, Use, spans, watts
+from shared.domain.costing import PARTS, Held, Key, Line, Rater, Use, metered, spans, watts
 from shared.domain.rates import WIDE
 from shared.errors import FieldError, InvalidRequest, KcloudError, NotFound
 from shared.services.rates import book_of
@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 _SPANS_MAX: Final = 10_000
 _LINES_MAX: Final = 200_000
 _PLACES: Final = 6
+_HOUR: Final = timedelta(hours=1)
+#: Of an hour's samples.
+_NEARLY_ALL: Final = 0.95
 _QUANTITIES: Final = ("node_seconds", "accelerator_seconds", "storage_gb_hours", "address_hours", "energy_kwh", "carbon_g")
 _NAMES: Final = {"project": ("project_id",), "cluster": ("cluster_id", "cluster"), "type": ("type",), "workload": ("workload",)}
 
@@ -65,8 +68,10 @@ class CostService:
             book = book_of(uow, actor.project_id)
             intervals = uow.usage.between([cluster.id], begin, finish)
             uses = _uses(uow, [about], intervals, begin, finish)
+            meters = _Meters(uow, [about], min(begin, _month(self._clock.now())), finish)
             future = self._rest_of_month(uow, [about])
         shapes = self._shapes(Scope(cluster.region, cluster.project_id))
+        uses = meters.applied(uses, shapes)
         rater = Rater(book, shapes, begin, finish)
         by_group = rater.rate(uses, cuts, lambda use, _: (use.role, use.node_group, use.flavor or ""))
         items = [
@@ -91,10 +96,10 @@ class CostService:
             "totals": totals,
             "cost_per_hour": round(float(sum((_per_hour(used, book, shapes, now) for used in live), Fraction(0))), 6),
             "energy_kwh": round(sum(item["energy_kwh"] for item in items), 9),
-            "source": "modelled",
+            "source": meters.source(uses),
             "items": items,
             "series": series,
-            "forecast": self._forecast(book, shapes, future),
+            "forecast": self._forecast(book, shapes, future, meters),
         }
 
     def of_project(
@@ -109,8 +114,11 @@ class CostService:
             book = book_of(uow, actor.project_id)
             ids = [one.id for one in about]
             uses = _uses(uow, about, uow.usage.between(ids, begin, finish), begin, finish)
-            future = self._rest_of_month(uow, uow.usage.clusters(actor.project_id, _month(now), now))
+            this_month = uow.usage.clusters(actor.project_id, _month(now), now)
+            meters = _Meters(uow, [*about, *this_month], min(begin, _month(now)), max(finish, now))
+            future = self._rest_of_month(uow, this_month)
         shapes = self._shapes(Scope(self._region, actor.project_id))
+        uses = meters.applied(uses, shapes)
         named = {one.id: one for one in about}
 
         def key(use: Use, workload: str | None) -> tuple[str, ...]:
@@ -140,9 +148,9 @@ class CostService:
             "total_cost": _total(totals, book.currency),
             "totals": totals,
             "energy_kwh": round(sum(row["energy_kwh"] or 0.0 for row in rows), 9),
-            "source": "modelled",
+            "source": meters.source(uses),
             "rows": rows,
-            "forecast": self._forecast(book, shapes, future),
+            "forecast": self._forecast(book, shapes, future, meters),
         }
 
     # -- parts ----------------------------------------------------------------------------------------------------------
@@ -176,14 +184,48 @@ class CostService:
 
     @staticmethod
     def _forecast(
-        book: Book, shapes: Mapping[str, NodeShape], rest: tuple[datetime, datetime, list[Use], list[Use]]
+        book: Book, shapes: Mapping[str, NodeShape], rest: tuple[datetime, datetime, list[Use], list[Use]], meters: _Meters
     ) -> dict[str, Any]:
         now, end, spent, coming = rest
         start = _month(now)
-        lines = Rater(book, shapes, start, end).rate([*spent, *coming], [start, end], lambda _use, _workload: "")
+        lines = Rater(book, shapes, start, end).rate(
+            [*meters.applied(spent, shapes), *coming], [start, end], lambda _use, _workload: ""
+        )
         rows = [row for line in lines.values() for row in _rows(line, {}, book.currency)]
         totals = [{"currency": one["currency"], "total": one["total"]} for one in _totals(rows)]
         return {"start": start, "end": end, "total_cost": _total(totals, book.currency), "totals": totals}
+
+
+class _Meters:
+    """What was measured of clusters' energy in a window."""
+
+    def __init__(self, uow: UnitOfWork, about: Sequence[Described], start: datetime, end: datetime) -> None:
+        self._hours: dict[UUID, dict[datetime, float]] = defaultdict(dict)
+        self._measured: dict[tuple[UUID, datetime], float] = {}
+        for one in uow.usage.energy(list({each.id for each in about}), start, end):
+            self._hours[one.cluster_id][one.hour.astimezone(UTC)] = one.watts
+            self._measured[one.cluster_id, one.hour.astimezone(UTC)] = one.measured
+
+    def applied(self, uses: Sequence[Use], shapes: Mapping[str, NodeShape]) -> list[Use]:
+        """The uses with what was measured of them."""
+        return metered(uses, self._hours, shapes) if self._hours else list(uses)
+
+    def source(self, uses: Sequence[Use]) -> str:
+        """Where the energy of these uses comes from: ``measured`` where nearly all the time of all their hours was."""
+        lives: dict[UUID, tuple[datetime, datetime]] = {}
+        for use in uses:
+            first, last = lives.get(use.cluster_id, (use.start, use.end))
+            lives[use.cluster_id] = min(first, use.start), max(last, use.end)
+        shares = [self._share(cluster, *life) for cluster, life in lives.items()]
+        if not any(shares):
+            return "modelled"
+        return "measured" if all(share >= _NEARLY_ALL for share in shares) else "mixed"
+
+    def _share(self, cluster: UUID, first: datetime, last: datetime) -> float:
+        """The part of the hours from ``first`` to ``last`` that was measured."""
+        begin = first.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        measured = sum(self._measured[cluster, hour] for hour in self._hours.get(cluster, ()) if begin <= hour < last)
+        return min(1.0, measured / max(1, -((begin - last) // _HOUR)))
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]], text_of: Callable[[datetime], str | None]) -> str:

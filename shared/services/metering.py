@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _LONGEST_STEPS = 10_000
 _COST_STEP_S = 60.0
+#: What meters said longer ago is not what a cluster draws now.
+_FRESH_S = 90.0
 
 
 class MeteringService:
@@ -58,9 +60,14 @@ class MeteringService:
         """Add one sample per live cluster; how many. Two beats don't double it: one sample in ``every_s`` is made."""
         rates = self._rates()
         with self._database.begin() as uow:
+            gap_s = uow.series.gap_s("cluster_metrics")
             if not uow.series.turn("cluster_metrics", every_s=every_s * 0.8):
                 return 0
-            return uow.series.sample_metrics(rates, rating.DEFAULT_RATE.as_dict())
+            # Longer without a sample, and it is not known what was drawn meanwhile.
+            lasts_s = gap_s if gap_s <= 2 * every_s else 0.0
+            return uow.series.sample_metrics(
+                rates, rating.DEFAULT_RATE.as_dict(), fresh_s=max(_FRESH_S, 3 * every_s), lasts_s=lasts_s
+            )
 
     def roll(self) -> int:
         """Continue the cost series up to now; how many spans were added."""

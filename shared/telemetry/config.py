@@ -52,6 +52,22 @@ NODE_LABELS: Final = (
     "instance",
 )
 
+#: Kubernetes' own, and those that operators of nodes, devices and metrics are usually installed in.
+SYSTEM_NAMESPACES: Final = (
+    "kube-system",
+    "kube-public",
+    "kube-node-lease",
+    "magnum-tiller",
+    "monitoring",
+    "kepler",
+    "gpu-operator",
+    "nvidia-gpu-operator",
+    "node-feature-discovery",
+    "furiosa-system",
+    "rbln-system",
+)
+_NAMESPACE: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -65,6 +81,7 @@ class Source:
     cluster_labels: tuple[str, ...] = CLUSTER_LABELS
     instance_labels: tuple[str, ...] = INSTANCE_LABELS
     node_labels: tuple[str, ...] = NODE_LABELS
+    system_namespaces: tuple[str, ...] = SYSTEM_NAMESPACES  #: pods in them are no sign of use
     window_s: int = 120  #: rates are taken over it, and a value older than it is none; at least twice the scrape interval
     delay_s: float = 0.0  #: how far behind the present the source is complete
     connect_timeout_s: float = 2.0
@@ -149,11 +166,16 @@ class _Checker:
             for name, low, high, default in (("window_s", 2, 3600, 120), ("max_bytes", 1024, 4 * 1024**3, 256 * 1024**2))
             if name in fields
         }
-        labels = {
+        labels: dict[str, tuple[str, ...]] = {
             name: self._names(at + name, fields[name], re.compile(_LABEL), "names of labels")
             for name in ("cluster_labels", "instance_labels", "node_labels")
             if name in fields
         }
+        if "system_namespaces" in fields and fields["system_namespaces"] != []:
+            given = fields["system_namespaces"]
+            labels["system_namespaces"] = self._names(at + "system_namespaces", given, _NAMESPACE, "names of namespaces")
+        elif "system_namespaces" in fields:
+            labels["system_namespaces"] = ()
         words = {
             name: self._text(at + name, fields[name])
             for name in ("bearer_token_file", "username", "password_file", "ca_file")

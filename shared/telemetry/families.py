@@ -38,6 +38,7 @@ FACTORS: Final[dict[Quantity, dict[str, float]]] = {
     Quantity.MEMORY_TOTAL: {"bytes": 1.0, "KiB": 1024.0, "MiB": 1024.0**2, "GiB": 1024.0**3, "MB": 1e6, "GB": 1e9},
     Quantity.ALLOCATABLE: {"devices": 1.0},
     Quantity.REQUESTED: {"devices": 1.0},
+    Quantity.PODS: {"pods": 1.0},
 }
 #: Of counters of energy.
 COUNTER_FACTORS: Final[dict[str, float]] = {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "kJ": 1e3, "Wh": 3600.0, "kWh": 3.6e6}
@@ -83,6 +84,7 @@ class Family:
     enabled: bool = True
     in_prometheus: str = "max"  #: how series that differ in no label we keep are joined there
     running_only: bool = False  #: count pods that run, not those that ended
+    pods: bool = False  #: count pods themselves
 
     @property
     def factor(self) -> float:
@@ -260,6 +262,8 @@ def _kube_state() -> list[Family]:
                Part.NODE, **counts),
         Family("kube_requested", "kube_state", ("kube_pod_container_resource_requests",), Quantity.REQUESTED, "devices", 0.0,
                1000.0, Part.NODE, in_prometheus="sum", running_only=True, **counts),
+        Family("kube_pods", "kube_state", ("kube_pod_status_phase",), Quantity.PODS, "pods", 0.0, 1e6, Part.CLUSTER, Layer.NODE,
+               has_node=False, in_prometheus="sum", pods=True),
     ]  # fmt: skip
 
 

@@ -46,6 +46,8 @@ def _gauges(source: Source, families: Iterable[Family]) -> str:
 
 
 def _part(source: Source, family: Family) -> str:
+    if family.pods:
+        return _named(_pods(source), family.metrics[0])
     function = "rate" if family.kind is Kind.COUNTER else "last_over_time"
     labels = _labels(source, family)
     joined = []
@@ -62,6 +64,19 @@ def _running(source: Source, vector: str) -> str:
     own = ",".join(("namespace", "pod", *source.cluster_labels))
     phase = _selected(source, "kube_pod_status_phase", 'phase="Running"')
     return f"{vector} * on ({own}) group_left () (max by ({own}) (last_over_time({phase}[{source.window_s}s])) == 1)"
+
+
+def _pods(source: Source) -> str:
+    """Pods that run or wait for a node. Zero where Kubernetes tells only of others, so that nothing runs differs from nothing is known."""
+    kept = ",".join(source.cluster_labels)
+    own = ",".join(("namespace", "pod", *source.cluster_labels))
+    system = f"namespace!~{json.dumps('|'.join(source.system_namespaces))}" if source.system_namespaces else ""
+    alive = ",".join(filter(None, ('phase=~"Pending|Running|Unknown"', system)))
+    theirs = f"max by ({own}) (last_over_time({_selected(source, 'kube_pod_status_phase', alive)}[{source.window_s}s])) == 1"
+    daemons = _selected(source, "kube_pod_info", 'created_by_kind=~"DaemonSet|Node"')
+    others = f"max by ({own}) (last_over_time({daemons}[{source.window_s}s]))"
+    every = f"last_over_time({_selected(source, 'kube_pod_status_phase')}[{source.window_s}s])"
+    return f"(sum by ({kept}) (({theirs}) unless on ({own}) ({others})) or max by ({kept}) ({every}) * 0)"
 
 
 def _node_info(source: Source) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -48,6 +48,7 @@ class Joins:
     _instances: dict[tuple[str, str], str] = field(default_factory=dict)
     _nodes: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _names: dict[str, str] = field(default_factory=dict)
+    _owners: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def learn(self, source: Source, series: Iterable[Series]) -> None:
         """Take kube_node_info's links between nodes and Nova instances."""
@@ -63,6 +64,7 @@ class Joins:
                 if instance:
                     self._instances[cluster, node] = instance
                     self._names[instance] = node
+                    self._owners[instance].add(cluster)
 
     def place(self, source: Source, family: Family, labels: dict[str, str]) -> tuple[str, str, str]:
         """Cluster, node and instance; the cluster is empty where nothing says it."""
@@ -72,10 +74,9 @@ class Joins:
             node = node.rpartition(":")[0] or node
         cluster = source.cluster or _first(labels, source.cluster_labels).lower()
         if not cluster and instance:
-            cluster = self.inventory.instances.get(instance, "")
+            cluster = self.inventory.instances.get(instance, "") or _only(self._owners.get(instance, ()))
         if not cluster and node:
-            named = self._nodes.get(node, ())
-            cluster = self.inventory.nodes.get(node, "") or (next(iter(named)) if len(named) == 1 else "")
+            cluster = self.inventory.nodes.get(node, "") or _only(self._nodes.get(node, ()))
         if cluster and node and not instance:
             instance = self._instances.get((cluster, node), "")
         return cluster, node or self._names.get(instance, ""), instance
@@ -142,7 +143,7 @@ def _reading(source: Source, family: Family, key: _Key, group: _Group, at: datet
         value = max(group.values.values())
     if family.quantity is Quantity.UTILISATION:
         value = min(value, 1.0)  # rounding may exceed it, which the family's bounds allow
-    device = "" if family.part is Part.NODE else which
+    device = "" if family.part in {Part.NODE, Part.CLUSTER} else which
     sample = Sample(
         cluster, node, instance, device, family.part, family.quantity, value, at, basis, source.name, family.name, group.model
     )
@@ -182,6 +183,11 @@ def _zone(text: str) -> str:
     """Without the socket's number: package-0 and package-1 are two packages."""
     name, dash, number = text.lower().rpartition("-")
     return name if dash and number.isdigit() else text.lower()
+
+
+def _only(named: Collection[str]) -> str:
+    """The cluster that a machine is said to be of; none where several are."""
+    return next(iter(named)) if len(named) == 1 else ""
 
 
 def _first(labels: dict[str, str], names: Iterable[str]) -> str:

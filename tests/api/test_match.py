@@ -352,6 +352,11 @@ def test_findings_of_many_name_the_workload(member: Caller) -> None:
     assert [one["field"] for one in answer["errors"]] == ["workloads.1.cpu_cores"]
 
 
+def test_unknown_keys_of_which_one_begins_another_are_told_apart(member: Caller) -> None:
+    told = problem(member("POST", "/match/workloads", {"workloads": [{"cpu_cores": 1, "a": 1, "a.b": 2, "a.b.c": 3}]}), 422)
+    assert {error["field"] for error in told["errors"]} == {"workloads.0.a", "workloads.0.a.b", "workloads.0.a.b.c"}
+
+
 def test_accelerators_and_flavors_are_shown(member: Caller) -> None:
     rows = {one["id"]: one for one in member("GET", "/accelerators").get_json()}
     assert rows["furiosa-rngd"]["max_w"] == 180

@@ -166,11 +166,17 @@ class Exporter(ThreadingHTTPServer):
             f'kube_pod_status_phase{{{here},namespace="n",pod="runs",phase="Running"}} 1',
             f'kube_pod_status_phase{{{here},namespace="n",pod="ended",phase="Running"}} 0',
             f'kube_pod_status_phase{{{here},namespace="n",pod="ended",phase="Succeeded"}} 1',
+            f'kube_pod_status_phase{{{here},namespace="n",pod="waits",phase="Pending"}} 1',
+            f'kube_pod_status_phase{{{here},namespace="n",pod="agent-1",phase="Running"}} 1',
+            f'kube_pod_info{{{here},namespace="n",pod="agent-1",created_by_kind="DaemonSet",created_by_name="agent"}} 1',
+            f'kube_pod_info{{{here},namespace="n",pod="runs",created_by_kind="Job",created_by_name="train"}} 1',
+            f'kube_pod_status_phase{{{here},namespace="kube-system",pod="dns",phase="Running"}} 1',
+            f'kube_pod_status_phase{{magnum_cluster_uuid="{BARE}",namespace="kube-system",pod="dns",phase="Running"}} 1',
         ]
 
 
 @contextmanager
-def prometheus(program: str, folder: Path, exporter: Exporter) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def prometheus(program: str, folder: Path, exporter: ThreadingHTTPServer) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     address = f"127.0.0.1:{exporter.server_port}"
     # The second job reads the same exporter under another address, as a second replica would.
     (folder / "prometheus.yml").write_text(
@@ -207,7 +213,7 @@ def telemetry(url: str, **over: Any) -> PrometheusTelemetry:
 
 
 def collect(url: str) -> Collected:
-    return telemetry(url).collect(Inventory(instances={NOVA: VIRTUAL}), datetime.now(UTC))
+    return telemetry(url).collect(Inventory(), datetime.now(UTC))
 
 
 @pytest.fixture(scope="module")
@@ -308,6 +314,11 @@ def test_kubernetes_counts_what_runs(collected: Collected) -> None:
     assert counts == {(Quantity.ALLOCATABLE, "rebellions_ai_npu"): 2.0, (Quantity.REQUESTED, "rebellions_ai_npu"): 1.0}
 
 
+def test_pods_of_the_system_and_of_daemons_are_no_sign_of_use_and_none_is_not_unknown(collected: Collected) -> None:
+    pods = {s.cluster: s.value for s in collected.samples if s.quantity is Quantity.PODS}
+    assert pods == {VIRTUAL: 2.0, BARE: 0.0}  # one runs and one waits; nothing but the system; nobody tells of the third
+
+
 def test_what_was_left_out_is_told(collected: Collected) -> None:
     told = {(finding.family, finding.rule): finding for finding in collected.findings}
     assert set(told) == {
@@ -323,7 +334,7 @@ def test_what_was_left_out_is_told(collected: Collected) -> None:
 
 
 def test_the_model_fills_what_nobody_measures(collected: Collected) -> None:
-    node = Machine(8, 32, "atom", 2)
+    node = Machine(8, 32, 2, 12.75, 85.0)
     power = cluster_power([s for s in collected.samples if s.cluster == VIRTUAL], [(node, 2)])
     assert power.measured_w == pytest.approx(31)
     # 55 W of the hypervisor, the second card at its measured use of 80 % (0.15 x 85 W idle), and the node nobody reads.

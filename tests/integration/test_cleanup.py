@@ -95,7 +95,6 @@ def test_nothing_goes_with_one_measure_absent_stale_or_busy(world: Rehearsal, mi
 
 
 def test_without_any_measurement_nothing_ever_goes_and_the_answer_says_why(world: Rehearsal) -> None:
-    world.execute("ALTER TABLE cluster_metrics DROP COLUMN gpu_usage, DROP COLUMN cpu_usage, DROP COLUMN running_pods")
     world.policy(min_idle_hours=0, grace_hours=0)
     accepted = world.clusters.request_create(
         world.actor, {"name": "a", "cluster_template_id": "gpu-intensive-template", "keypair": "kcloud-keypair"}

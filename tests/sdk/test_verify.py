@@ -37,7 +37,7 @@ def test_everything_is_found(simulator: Running) -> None:
     code, out, _ = verify(OS_AUTH_URL=simulator.auth_url, OS_PASSWORD="secretpassword")
     assert code == 0, out
     assert "gpu-intensive-template" in out
-    assert "gpu.a100.large (4 x a100)" in out
+    assert "gpu.a100.large (4 x nvidia-a100)" in out
     assert "k8s_capi_helm_v1: Cluster API by Helm (magnum-capi-helm); chooses itself which nodes go" in out
     assert "secretpassword" not in out
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.accelerators import Accelerator, NodeShape
-from shared.domain.costing import Held, Line, Rater, Use, allocated, spans
+from shared.domain.costing import Held, Line, Rater, Use, allocated, metered, spans, watts
 from shared.domain.rates import Book, Electricity, RateCard
 from shared.services.costs import as_csv, money_text
 from tests.builders import NOW
@@ -142,6 +142,68 @@ def test_uses_told_together_cost_what_they_cost_one_by_one(uses: list[Use], gran
     for currency, parts in shown.items():
         for part, amount in parts.items():
             assert abs(amount - expected[currency][part]) <= Decimal("1e-9")
+
+
+OTHER = uuid4()
+SHAPES = {"gpu": SHAPE}
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda cluster, role, flavor, nodes, span: Use(cluster, role, "g", flavor, nodes, min(span), max(span)),
+            st.sampled_from([SOMEONE, OTHER]),
+            st.sampled_from(["worker", "master"]),
+            st.sampled_from(["gpu", "cpu"]),
+            st.integers(1, 9),
+            st.tuples(WHEN, WHEN).filter(lambda span: span[0] != span[1]),
+        ),
+        max_size=6,
+    ),
+    st.dictionaries(st.integers(-1, 51), st.floats(0, 1e5), max_size=12),
+    st.integers(1, 199),
+    st.sampled_from(["total", "hour", "day"]),
+)
+def test_measured_energy_is_the_integral_of_what_was_drawn(
+    uses: list[Use], drawn: dict[int, float], cut: int, granularity: str
+) -> None:
+    """Of one cluster some hours are measured: in them it draws that, whatever it runs; all else draws what the model says."""
+    first = NOW.replace(minute=0, second=0, microsecond=0)
+    hours = {first + timedelta(hours=hour): watts_then for hour, watts_then in drawn.items()}
+    quarter = timedelta(minutes=15)
+    expected = 0.0
+    for step in range(200 * 15):
+        at = NOW + timedelta(minutes=step)
+        measured = hours.get(at.replace(minute=0, second=0, microsecond=0))
+        running = [use for use in uses if use.start <= at < use.end]
+        own = [use for use in running if use.cluster_id == SOMEONE]
+        others = [use for use in running if use.cluster_id == OTHER or measured is None]
+        expected += 60 * (measured if own and measured is not None else 0.0)
+        expected += 60 * sum(float(watts(SHAPES.get(use.flavor or ""))) * use.nodes for use in others)
+    end = NOW + 200 * quarter
+    tariff = Electricity(Decimal("0.25"), pue=Decimal("1.5"), carbon=Decimal(400))
+    book = Book([RateCard(uuid4(), "USD", NOW - timedelta(days=1), electricity=tariff)])
+
+    def line(start: datetime, finish: datetime) -> Line:
+        cut_uses = [
+            Use(use.cluster_id, use.role, "g", use.flavor, use.nodes, max(use.start, start), min(use.end, finish))
+            for use in uses
+            if use.start < finish and use.end > start
+        ]
+        rater = Rater(book, SHAPES, start, finish)
+        found = rater.rate(metered(cut_uses, {SOMEONE: hours}, SHAPES), spans(start, finish, granularity), lambda *_: "")
+        whole = Line()
+        for one in found.values():
+            whole.add(one)
+        return whole
+
+    whole = line(NOW, end)
+    parts = [line(NOW, NOW + cut * quarter), line(NOW + cut * quarter, end)]
+    assert float(whole.energy_kwh) == pytest.approx(1.5 * expected / 3.6e6, rel=1e-9, abs=1e-9)
+    assert whole.energy == sum(part.energy for part in parts)
+    assert whole.carbon_g == whole.energy_kwh * 400 or not whole.energy
+    paid = whole.shown().get("USD", {}).get("electricity", Decimal(0))
+    assert float(paid) == pytest.approx(float(whole.energy_kwh) * 0.25, rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,18 @@
 """States, phases, reasons, names, usage and rates."""
 
 from itertools import product
-from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.domain import rating
 from shared.domain.clusters import MAGNUM_NAME_MAX, NAME_MAX, MagnumStatus, Phase, magnum_name
 from shared.domain.jobs import ACTIVE, TERMINAL, TRANSITIONS, JobError, JobKind, JobState, check_transition
 from shared.domain.lifecycle import phase_of
 from shared.domain.reasons import classify
 from shared.errors import InvalidTransition
-from tests.builders import a_catalog, a_flavor, a_template, an_observed
+from tests.builders import a_catalog, a_template, an_observed
 
 # -- states -------------------------------------------------------------------------------------------------------------
 
@@ -153,26 +151,3 @@ def test_catalog_finds_templates_by_id_and_by_a_name_that_one_has() -> None:
 def test_an_id_wins_over_a_name_that_looks_like_it() -> None:
     named, meant = a_template(uuid="1", name="2"), a_template(uuid="2", name="x")
     assert a_catalog(named, meant).template("2") is meant
-
-
-# -- rates ----------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "flavor,expected",
-    [
-        (a_flavor("gpu.a100.large", pci_passthrough__alias="a100:4"), ("a100", 4)),
-        (a_flavor("gpu.h100.xlarge", accelerator__model="NVIDIA-H100", accelerator__count="8"), ("h100", 8)),
-        (a_flavor("x", accelerator__model="Furiosa-RNGD"), ("rngd", 1)),
-        (a_flavor("x", accelerator__model="mystery", accelerator__type="npu", accelerator__count="2"), ("npu", 2)),
-        (a_flavor("x", accelerator__model="mystery", accelerator__type="fpga"), ("gpu", 1)),
-        (a_flavor("x", pci_passthrough__alias="l40s"), ("l40s", 1)),
-        (a_flavor("npu.furiosa.large"), ("furiosa", 1)),
-        (a_flavor("gpu-t4-small"), ("t4", 1)),
-        (a_flavor("gpu"), ("gpu", 1)),
-        (a_flavor("cpu.large"), ("", 0)),
-        (a_flavor("m1.gpu"), ("", 0)),
-    ],
-)
-def test_accelerators_of(flavor: Any, expected: tuple[str, int]) -> None:
-    assert rating.accelerators_of(flavor) == expected

@@ -214,7 +214,7 @@ def test_the_model_refuses_what_cannot_be(idle: float, highest: float, use: floa
         interpolate(idle, highest, use)
 
 
-GPU_NODE = Machine(16, 64, "a100", 2)
+GPU_NODE = Machine(16, 64, 2, 60.0, 400.0)
 CPU_NODE = Machine(4, 16)
 
 
@@ -224,7 +224,7 @@ def test_the_model_agrees_with_the_flavors_rate() -> None:
 
 def test_without_any_meter_the_model_alone_works() -> None:
     power = cluster_power([], [(GPU_NODE, 1), (CPU_NODE, 3)])
-    expected = host_w(GPU_NODE, MODEL) + 2 * device_w("a100", MODEL) + 3 * host_w(CPU_NODE, MODEL)
+    expected = host_w(GPU_NODE, MODEL) + 2 * device_w(GPU_NODE, MODEL) + 3 * host_w(CPU_NODE, MODEL)
     assert power.watts == pytest.approx(expected)
     assert (power.basis, power.nodes, power.nodes_modelled) == (Basis.MODELLED, 0, 4)
 

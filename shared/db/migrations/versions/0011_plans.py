@@ -3,7 +3,7 @@
 Old code is still running while this is applied: it makes no plans, and moves no placement.
 
 Revision: 0011
-Follows: 0008
+Follows: 0010
 """
 
 import sqlalchemy as sa
@@ -11,7 +11,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0010"
 branch_labels = None
 depends_on = None
 
