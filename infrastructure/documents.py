@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from shared import settings
-from shared.domain import clusters, jobs
+from shared.domain import clusters, jobs, plans
 from shared.domain.clusters import Phase
 from shared.domain.jobs import TERMINAL, TRANSITIONS, JobKind, JobState
+from shared.domain.plans import ENDED, PlanState, StepState
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
 
@@ -142,11 +143,11 @@ def configuration() -> str:
 
 def states() -> str:
     """docs/states.md."""
-    meanings = _comments(jobs) | _comments(clusters)
+    meanings = _comments(jobs) | _comments(clusters) | _comments(plans)
     lines = [
         "# States",
         "",
-        "Made from `shared/domain/jobs.py` and `shared/domain/clusters.py` by `make states`.",
+        "Made from `jobs.py`, `clusters.py` and `plans.py` of `shared/domain` by `make states`.",
         "",
         "## Jobs",
         "",
@@ -175,6 +176,12 @@ def states() -> str:
         "|---|---|",
     ]
     lines += [f"| `{phase}` | {meanings['Phase'][phase.name]} |" for phase in Phase]
+    lines += ["", "## Plans of consolidation", "", "| state | meaning |", "|---|---|"]
+    lines += [f"| `{one}`{' (end)' if one in ENDED else ''} | {meanings['PlanState'][one.name]} |" for one in PlanState]
+    lines += ["", "| from | to | what moves it |", "|---|---|---|"]
+    lines += [f"| `{old}` | `{new}` | {words} |" for old, ways in plans.TRANSITIONS.items() for new, words in ways.items()]
+    lines += ["", "Their steps:", "", "| state | meaning |", "|---|---|"]
+    lines += [f"| `{step}` | {meanings['StepState'][step.name]} |" for step in StepState]
     return "\n".join(lines) + "\n"
 
 
