@@ -6,6 +6,7 @@ one that dies anywhere, never do a step twice.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -118,7 +119,16 @@ class Applier:
             return self._refused(plan_id, exc.step, exc.cause)
         except KcloudError as exc:
             log.warning("plan.not_looked_at", plan_id=str(plan_id), reason=exc.reason, detail=exc.detail)
+            with contextlib.suppress(KcloudError):  # the database may be what does not answer
+                self._hindered(plan_id, exc)
             return None
+
+    def _hindered(self, plan_id: UUID, cause: KcloudError) -> None:
+        """Say on the step that is next why it is not begun."""
+        with self._database.begin() as uow:
+            plan = uow.plans.take(plan_id)
+            waiting = [step for step in uow.plans.steps(plan_id) if step.state is StepState.WAITING] if plan is not None else []
+            uow.plans.put_steps(plan_id, [replace(step, state_reason=f"{cause.reason}: {cause.detail}") for step in waiting[:1]])
 
     def recheck(self, plan_id: UUID, steps: Sequence[PlanStep]) -> None:
         """Moves that found no room: where what they rest on has changed, the plan is stale; otherwise it waits for those before them."""

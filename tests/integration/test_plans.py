@@ -1,5 +1,7 @@
 """Plans of consolidation, carried out on PostgreSQL and the fake cloud: as approved, or not at all."""
 
+import contextlib
+import random
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +20,7 @@ from shared.services.plans import Shown
 from shared.settings import DenyWindow, PlacementSettings
 from tests.builders import PROJECT
 from tests.fake_cloud import Fault, Trouble
-from tests.staging import Staging, acts, stale
+from tests.staging import POD, Staging, acts, stale
 
 WORKERS = "default-worker"
 
@@ -440,6 +442,7 @@ def test_a_cloud_that_does_not_answer_only_delays_a_plan(world: Staging) -> None
     world.cloud.faults.append(Fault("catalog", Trouble.UNAVAILABLE))
     assert world.container.applier.advance(shown.plan.id) is None
     assert world.cloud.faults == []
+    assert (world.plan(shown.plan.id).steps[0].state_reason or "").startswith("CLOUD_UNAVAILABLE: ")
     assert world.go(shown.plan.id).plan.state is PlanState.APPLIED
 
 
@@ -557,3 +560,78 @@ def test_pods_that_swap_places_are_reported_together(world: Staging) -> None:
     end = world.container.plans.moved(world.actor, str(plan.id), "0", along=[1])
     assert end.plan.state is PlanState.APPLIED
     assert world.spots() == {str(pod): (str(target.id), WORKERS, 0) for pod, _, target in pods}
+
+
+# -- whatever happens ---------------------------------------------------------------------------------------------------------
+
+
+def anything(world: Staging, chance: random.Random) -> None:
+    """Something that may happen to a project at any time."""
+    held = sorted(world.spots())
+    clusters = [row["id"] for row in world.rows("SELECT id FROM clusters WHERE live AND phase = 'Ready' ORDER BY seq")]
+    what = chance.choice(["nothing", "nothing", "end", "place", "resize"])
+    if what == "end" and held:
+        world.container.placements.end(world.actor, chance.choice(held))
+    elif what == "place" and clusters:
+        body = POD | {"accelerator": {"count": 1}, "preferred_clusters": [str(chance.choice(clusters))]}
+        world.container.matching.request(world.actor, [body], many=False, place=True, lease_s=864_000.0, at_once=True)
+    elif what == "resize" and clusters:
+        world.clusters.request_resize(world.actor, str(chance.choice(clusters)), {"node_count": chance.randint(1, 4)})
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_happens_a_plan_is_carried_out_as_approved_or_stops(world: Staging, seed: int) -> None:
+    chance = random.Random(seed)
+    for number in range(4):
+        cluster = world.make(f"c{number}", chance.randint(1, 3))
+        for _ in range(chance.randint(1, 2)):
+            world.hold(cluster, chance.randint(1, 2), movable=chance.random() < 0.8)
+    shown = world.propose(new_clusters=seed % 2 == 0)
+    assert shown.steps
+    sizes, spots = foretold(shown, world.sizes(), world.spots())
+    world.begin(shown.plan.id)
+    calm = seed % 4 == 0
+    for _ in range(80):
+        now = world.plan(shown.plan.id)
+        if now.plan.state is not PlanState.APPLYING:
+            break
+        world.container.applier.apply_all(budget_s=10.0)
+        if not calm and chance.random() < 0.2:
+            anything(world, chance)
+        for step in world.offered(shown.plan.id):
+            with contextlib.suppress(Conflict):
+                world.container.plans.moved(world.actor, str(shown.plan.id), str(step.number))
+        world.round()
+    world.run_until_quiet()
+    end = world.plan(shown.plan.id)
+    assert end.plan.state in {PlanState.APPLIED, PlanState.STALE}, end.plan.detail
+    assert not calm or end.plan.state is PlanState.APPLIED
+    made = {step.ref: str(step.cluster_id) for step in end.steps if step.act is Act.CREATE and step.cluster_id}
+    if end.plan.state is PlanState.APPLIED:
+        # Whoever resizes a cluster once the plan is done with it takes nothing back of what was approved.
+        by_hand = {
+            str(row["cluster_id"]) for row in world.rows("SELECT * FROM jobs WHERE kind = 'resize' AND params -> 'reason' IS NULL")
+        }
+        touched = {made.get(step.ref, step.ref) for step in end.steps if not step.is_move} - by_hand
+        found = world.sizes()
+        told = {made.get(ref, ref): groups for ref, groups in sizes.items()}
+        assert {ref: found.get(ref) for ref in touched} == {ref: told.get(ref) for ref in touched}
+        planned = {pod: (made.get(ref, ref), group, node) for pod, (ref, group, node) in spots.items()}
+        assert {pod: spot for pod, spot in world.spots().items() if pod in planned} == {
+            pod: spot for pod, spot in planned.items() if pod in world.spots()
+        }
+    else:
+        stopped = next(step.number for step in end.steps if step.state in {StepState.DROPPED, StepState.RUNNING})
+        assert {step.state for step in end.steps[stopped:]} <= {
+            StepState.DROPPED,
+            StepState.DONE,
+            StepState.SKIPPED,
+            StepState.RUNNING,
+        }
+        assert not [step for step in end.steps[stopped:] if step.job_id is not None]
+    # What is held lies on nodes that are there, and nothing was deleted from under it.
+    live = {str(row["id"]) for row in world.rows("SELECT id FROM clusters WHERE live")}
+    assert {spot[0] for spot in world.spots().values()} <= live
+    assert not world.rows("SELECT 1 FROM placements WHERE end_reason = 'CLUSTER_GONE'")
+    asked = [job["params"]["step"] for job in world.plan_jobs()]
+    assert len(asked) == len(set(asked))
