@@ -17,6 +17,7 @@ from api.jobs import JobViews
 from api.kit import Kit, Slots
 from api.match import MatchViews
 from api.optimize import OptimizeViews
+from api.plans import PlanViews
 from api.policy import Policy
 from api.rates import RateViews
 from api.scaling import ScalingViews
@@ -66,6 +67,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         MatchViews(kit),
         ScalingViews(kit),
         OptimizeViews(kit),
+        PlanViews(kit),
         RateViews(kit),
         CostViews(kit),
         JobViews(kit),

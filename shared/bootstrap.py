@@ -17,6 +17,7 @@ from shared.outbound import Outbound
 from shared.services.accelerators import AcceleratorService, load_catalogue
 from shared.services.access import AccessService
 from shared.services.analysis import AnalysisService
+from shared.services.applying import Applier
 from shared.services.catalogs import Catalogs
 from shared.services.cleanup import CleanupService
 from shared.services.clusters import ClusterService
@@ -34,6 +35,7 @@ from shared.services.jobs import JobService
 from shared.services.matching import MatchService
 from shared.services.metering import MeteringService
 from shared.services.placements import PlacementService
+from shared.services.plans import PlanService
 from shared.services.power import PowerBudgets
 from shared.services.rates import RateService
 from shared.services.relay import Relay
@@ -85,6 +87,8 @@ class Container:
     scaling: ScalingService
     analysis: AnalysisService
     consolidation: ConsolidationService
+    applier: Applier
+    plans: PlanService
     access: AccessService
     health: HealthService
     metering: MeteringService
@@ -176,6 +180,7 @@ def build(
     meters = load_telemetry(settings.telemetry_file) if settings.telemetry_file else TelemetryConfig()
     watch = Watch(accelerators, catalogs, clock, region=region)
     sweeper = Sweeper(database, clusters, watch, clock, region=region)
+    applier = Applier(database, clusters, matching, clock, region=region, settings=settings.plans)
     return Container(
         settings=settings,
         clock=clock,
@@ -201,7 +206,10 @@ def build(
             settings=settings.placement,
             nudge=nudge,
             deadline=timedelta(minutes=15),
+            valid=timedelta(seconds=settings.plans.valid_s),
         ),
+        applier=applier,
+        plans=PlanService(database, fleets, catalogs, applier, clock, settings=settings.plans),
         analysis=AnalysisService(database, fleets, matching, scaling, clusters, accelerators, clock, region=region),
         access=AccessService(database, the_cloud, clusters),
         health=HealthService(

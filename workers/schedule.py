@@ -32,6 +32,8 @@ def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
         "apply-scale-policies": ("maintenance.apply_scale_policies", SCALE_EVERY_S),
         # Idle times are counted in hours; a look a minute also sees short use. Longer than 30 minutes without one, and all begin anew.
         "sweep-idle-clusters": ("maintenance.sweep_idle_clusters", CLEANUP_EVERY_S),
+        # A step's job has ended, or a move was reported: the next step need not wait long. Few plans are applied at a time.
+        "apply-plans": ("maintenance.apply_plans", 5.0),
         # What webhooks are told should be news.
         "deliver-webhooks": ("maintenance.deliver_webhooks", 5.0),
         # The service's own project must be known before its first job; cheap, and again after a database was replaced.

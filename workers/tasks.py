@@ -211,6 +211,12 @@ def sweep_idle_clusters() -> None:
     container().sweeper.sweep_all(every_s=CLEANUP_EVERY_S, budget_s=15.0)
 
 
+@app.task(name="maintenance.apply_plans", queue=MAINTENANCE, send_events=False)
+def apply_plans() -> None:
+    """Take plans of consolidation further."""
+    container().applier.apply_all(budget_s=15.0)
+
+
 @app.task(name="maintenance.deliver_webhooks", queue=MAINTENANCE, send_events=False)
 def deliver_webhooks() -> None:
     """Send what is due to webhooks."""

@@ -683,3 +683,66 @@ webhook_deliveries: Final = Table(
     Index("ix_webhook_deliveries_event", "event_id"),
     Index("ix_webhook_deliveries_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
 )
+
+# A plan's id is that of the job that made it.
+plans: Final = Table(
+    "plans",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("region", Text, nullable=False),
+    Column("state", Text, nullable=False, server_default=text("'proposed'")),
+    Column("reason", Text),
+    Column("detail", Text),
+    _json("summary"),
+    _json("basis"),  # the clusters and placements that its steps rest on, as they were
+    Column("requested_by", Text),
+    Column("approved_by", Text),
+    _at("approved_at"),
+    Column("applied_by", Text),
+    _at("began_at"),
+    _at("looked_at"),
+    _at("finished_at"),
+    _at("valid_until", nullable=False),
+    _at("created_at", nullable=False, server_default=func.now()),
+    CheckConstraint("state IN ('proposed','approved','applying','applied','stale','failed','cancelled','expired')", name="state"),
+    CheckConstraint("(state IN ('proposed','approved','applying')) = (finished_at IS NULL)", name="finished"),
+    CheckConstraint("(state IN ('stale','failed','expired')) <= (reason IS NOT NULL)", name="reason"),
+    # Two plans at once would each rest on what the other changes.
+    Index("uq_plans_one_applying", "project_id", "region", unique=True, postgresql_where=text("state = 'applying'")),
+    Index("ix_plans_project_seq", "project_id", "seq"),
+    Index("ix_plans_open", "valid_until", postgresql_where=text("finished_at IS NULL")),
+    Index("ix_plans_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+)
+
+plan_steps: Final = Table(
+    "plan_steps",
+    metadata,
+    Column("plan_id", UUID(as_uuid=True), ForeignKey("plans.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("act", Text, nullable=False),
+    Column("ref", Text, nullable=False),  # the cluster's id, or new:<type>
+    Column("name", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("node_group", Text),
+    Column("nodes_before", Integer, nullable=False, server_default=text("0")),
+    Column("nodes", Integer, nullable=False, server_default=text("0")),
+    Column("keeps", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("placement_id", UUID(as_uuid=True)),  # no foreign key: it may be forgotten
+    Column("workload", Text),
+    Column("source", JSONB(none_as_null=True)),
+    Column("target", JSONB(none_as_null=True)),
+    Column("state", Text, nullable=False, server_default=text("'waiting'")),
+    Column("state_reason", Text),
+    Column("cluster_id", UUID(as_uuid=True)),
+    Column("job_id", UUID(as_uuid=True)),
+    _at("began_at"),
+    _at("ended_at"),
+    _at("deadline_at"),
+    CheckConstraint("act IN ('create','grow','move','shrink','delete')", name="act"),
+    CheckConstraint("state IN ('waiting','running','done','skipped','failed','dropped')", name="state"),
+    CheckConstraint("(act = 'move') = (placement_id IS NOT NULL)", name="move"),
+    CheckConstraint("act <> 'move' OR (source IS NOT NULL AND target IS NOT NULL)", name="spots"),
+    Index("ix_plan_steps_began", "began_at", postgresql_where=text("began_at IS NOT NULL")),
+)

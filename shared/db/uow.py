@@ -21,6 +21,7 @@ from shared.db.clusters import ClusterRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
 from shared.db.placements import PlacementRepository
+from shared.db.plans import PlanRepository
 from shared.db.rates import RateCardRepository
 from shared.db.scaling import ScalePolicyRepository
 from shared.db.scopes import ScopeRepository
@@ -37,6 +38,7 @@ _CONSTRAINTS: dict[str, tuple[type[KcloudError], str, str]] = {
     "uq_stacks_live_name": (AlreadyExists, "name", "A stack of this name exists in the project."),
     "ex_address_ranges_overlap": (Conflict, "cidr", "Another network of this installation holds an address of this range."),
     "uq_webhooks_url": (AlreadyExists, "url", "The project has a webhook of this address."),
+    "uq_plans_one_applying": (Conflict, "plan_id", "Another plan of the project is being applied."),
     "uq_jobs_one_acting": (Conflict, "cluster_id", "Another job acts on this cluster."),
 }
 
@@ -63,6 +65,7 @@ class UnitOfWork:
         self.webhooks = WebhookRepository(connection)
         self.placements = PlacementRepository(connection)
         self.scaling = ScalePolicyRepository(connection)
+        self.plans = PlanRepository(connection)
 
 
 class Database:

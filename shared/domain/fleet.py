@@ -240,6 +240,10 @@ class ProjectFleet:
         """Whether a placement lies on a node that exists."""
         return placement_id in self._seats
 
+    def devices_at(self, slot: int, placement: Placement) -> tuple[int, ...] | None:
+        """The devices of a node that a placement could have now; None where it has no room."""
+        return self.capacity.devices_for(slot, shape_of(placement))
+
     # -- changing -----------------------------------------------------------------------------------------------------------
 
     def put(self, row: Mapping[str, Any], placements: Sequence[Placement], shapes: Mapping[str, NodeShape]) -> None:

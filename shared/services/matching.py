@@ -451,7 +451,7 @@ def _begin_of(job: Job, number: int, outcome: _Outcome) -> dict[str, Any] | None
         return None
     if best.type is not None:
         fields: dict[str, Any] = {
-            "name": f"{_slug(outcome.work.name)}-{job.id.hex[:8]}-{number}",
+            "name": f"{slug(outcome.work.name)}-{job.id.hex[:8]}-{number}",
             "cluster_template_id": best.type.name,
             "node_count": best.target_nodes or 1,
             "master_count": best.type.masters,
@@ -478,7 +478,8 @@ def _recalled(document: Mapping[str, Any], cluster_id: UUID) -> Placement:
     return Placement(created_at=_EPOCH, **values)
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A name that Magnum takes, as near to this one as may be."""
     kept = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name).strip("-")[:40]
     return kept if kept and kept[0].isalpha() else f"w-{kept}".rstrip("-")
 
