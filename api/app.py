@@ -25,6 +25,7 @@ from api.spec import make_api
 from api.stacks import StackViews
 from api.telemetry import TelemetryViews
 from api.templates import TemplateViews
+from api.usage import UsageViews
 from api.webhooks import WebhookViews
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         OptimizeViews(kit),
         RateViews(kit),
         CostViews(kit),
+        UsageViews(kit),
         JobViews(kit),
         CleanupViews(kit),
         WebhookViews(kit),

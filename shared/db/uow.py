@@ -20,6 +20,7 @@ from shared.db.cluster_types import ClusterTypeRepository
 from shared.db.clusters import ClusterRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
+from shared.db.metrics import MetricsRepository
 from shared.db.placements import PlacementRepository
 from shared.db.rates import RateCardRepository
 from shared.db.scaling import ScalePolicyRepository
@@ -51,6 +52,7 @@ class UnitOfWork:
         self.clusters = ClusterRepository(connection)
         self.scopes = ScopeRepository(connection)
         self.series = SeriesRepository(connection)
+        self.metrics = MetricsRepository(connection)
         self.telemetry = TelemetryRepository(connection)
         self.usage = UsageRepository(connection)
         self.rates = RateCardRepository(connection)

@@ -17,6 +17,7 @@ from shared.db import migrate
 from shared.db.engine import make_engine
 from shared.db.uow import Database
 from shared.domain.jobs import JobKind
+from shared.domain.metrics import FIELDS
 from shared.errors import InvalidRequest
 from shared.services.accelerators import AcceleratorService, load_catalogue
 from shared.services.catalogs import Catalogs
@@ -229,8 +230,8 @@ def test_samples_show_what_runs(database: Database) -> None:
         assert uow.series.sample_metrics([RATE], DEFAULT) == 0  # the same second
     with database.begin() as uow:
         start, end = uow.jobs.now() - timedelta(minutes=2), uow.jobs.now() + timedelta(minutes=1)
-        [point] = uow.series.metrics(cluster, start, end, 60)
-        [nothing] = uow.series.metrics(idle, start, end, 60)
+        [point] = uow.metrics.of_cluster(cluster, start, end, 60, tuple(FIELDS))
+        [nothing] = uow.metrics.of_cluster(idle, start, end, 60, tuple(FIELDS))
     assert point["power_consumption_watts"] == pytest.approx(3 * 1000 + 100)
     assert point["cost_per_hour"] == pytest.approx(3 * 36 + 3.6)
     assert (point["status"], point["source"], point["samples"]) == ("CREATE_COMPLETE", "modelled", 1)
@@ -251,7 +252,7 @@ def test_samples_are_averaged_over_steps(database: Database) -> None:
             watts=watts,
         )
     with database.begin() as uow:
-        points = uow.series.metrics(cluster, base, base + timedelta(minutes=5), 60)
+        points = uow.metrics.of_cluster(cluster, base, base + timedelta(minutes=5), 60, tuple(FIELDS))
     assert [(point["time"], point["power_consumption_watts"], point["status"], point["samples"]) for point in points] == [
         (base, 200.0, "B", 2),
         (base + timedelta(minutes=1), 500.0, "C", 1),
@@ -284,7 +285,7 @@ def test_old_samples_are_dropped(database: Database) -> None:
             id=cluster,
         )
     with database.begin() as uow:
-        assert uow.series.forget_old(metrics_days=400) == 1
+        assert uow.metrics.forget_old(days=400) == 1
 
 
 # -- how long things take -----------------------------------------------------------------------------------------------------------
@@ -363,4 +364,16 @@ def test_hypertables_where_timescale_is(url: str, database: Database) -> None:
         if has:
             names = uow.connection.execute(text("SELECT hypertable_name FROM timescaledb_information.hypertables")).scalars()
             assert set(names) == {"cluster_metrics", "cluster_costs"}
+            jobs = uow.connection.execute(
+                text(
+                    "SELECT coalesce(a.view_name, j.hypertable_name), j.proc_name FROM timescaledb_information.jobs j"
+                    " LEFT JOIN timescaledb_information.continuous_aggregates a"
+                    " ON a.materialization_hypertable_name = j.hypertable_name WHERE j.hypertable_name IS NOT NULL"
+                )
+            )
+            assert {tuple(row) for row in jobs} == {
+                ("cluster_metrics", "policy_compression"),
+                ("cluster_metrics_hourly", "policy_refresh_continuous_aggregate"),
+                ("cluster_metrics_daily", "policy_refresh_continuous_aggregate"),
+            }
     migrate.check(url)
