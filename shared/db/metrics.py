@@ -1,6 +1,6 @@
 """Reads the metric series at the coarsest grain that gives the same answer, and keeps its roll-ups on a plain PostgreSQL."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
@@ -155,8 +155,8 @@ class MetricsRepository:
         )
         if not hours:
             return 0
-        # Marks that come from here on stay: what they stand for may not be in the rows below. While these stay, too, the views take
-        # their hours and days from the samples.
+        # Marks that come from here on stay: what they stand for may not be in the rows below. Until these are gone, too, the view takes
+        # their hours from the samples.
         marks = (
             self._connection.execute(
                 text("SELECT id FROM metric_changes WHERE hour = ANY(CAST(:hours AS timestamptz[]))"), {"hours": list(hours)}
@@ -164,21 +164,36 @@ class MetricsRepository:
             .scalars()
             .all()
         )
-        days = sorted({_down(hour, DAY_S) for hour in hours})
-        for table, view, bucket, values in (
-            ("metrics_by_hour", "cluster_metrics_hourly", "hour", hours),
-            ("metrics_by_day", "cluster_metrics_daily", "day", days),
-        ):
-            for value in values:  # one by one, so that each reads but its own stretch of the samples
-                self._connection.execute(text(f"DELETE FROM {table} WHERE {bucket} = :value"), {"value": value})
-                names = ", ".join((bucket, "cluster_id", "project_id", *_ROLLED))
-                self._connection.execute(
-                    text(f"INSERT INTO {table} ({names}) SELECT {names} FROM {view} WHERE {bucket} = :value"), {"value": value}
-                )
+        names = ", ".join(("cluster_id", "project_id", *_ROLLED))
+        for hour in hours:  # one by one, so that each reads but its own stretch of the samples
+            self._connection.execute(text("DELETE FROM metrics_by_hour WHERE hour = :hour"), {"hour": hour})
+            self._connection.execute(
+                text(
+                    f"INSERT INTO metrics_by_hour (hour, {names}) SELECT hour, {names} FROM cluster_metrics_hourly WHERE hour = :hour"
+                ),
+                {"hour": hour},
+            )
         self._connection.execute(
             text("DELETE FROM metric_changes WHERE id = ANY(CAST(:marks AS bigint[]))"), {"marks": list(marks)}
         )
+        for day in sorted({_down(hour, DAY_S) for hour in hours}):
+            self._roll_day(day, names)
         return len(hours)
+
+    def _roll_day(self, day: datetime, names: str) -> None:
+        # With an hour still marked, the view makes the day from its hours; the last of them to be rolled comes by here again.
+        window = {"day": day, "next": day + timedelta(days=1)}
+        marked = text("SELECT 1 FROM metric_changes WHERE hour >= :day AND hour < :next LIMIT 1")
+        if self._connection.execute(marked, window).first():
+            return
+        self._connection.execute(text("DELETE FROM metrics_by_day WHERE day = :day"), window)
+        self._connection.execute(
+            text(
+                f"INSERT INTO metrics_by_day (day, {names}) SELECT CAST(:day AS timestamptz), cluster_id, project_id, {_each(_PARTS, 1)},"
+                " sum(seconds) AS seconds FROM metrics_by_hour WHERE hour >= :day AND hour < :next GROUP BY cluster_id, project_id"
+            ),
+            window,
+        )
 
     def forget_old(self, *, days: int) -> int:
         """Drop samples and roll-ups of hours and days that ended longer ago; how many samples, or chunks where TimescaleDB drops
@@ -209,7 +224,7 @@ class MetricsRepository:
 _ROLLED: Final = (*_PARTS, "seconds")
 
 
-def _each(parts: Sequence[str], place: int) -> str:
+def _each(parts: Iterable[str], place: int) -> str:
     return ", ".join(f"{_PARTS[part][place]} AS {part}" for part in parts)
 
 
