@@ -90,8 +90,18 @@ class _Lines:
 
 
 def _batches(samples: Sequence[Sample]) -> Iterator[str]:
+    # To spell a moment or an id takes as long as the rest of a row, and both come again and again.
+    moments: dict[datetime, str] = {}
+    ids: dict[UUID, str] = {}
     rest: Iterator[Any] = iter(samples)
     while batch := list(islice(rest, _BATCH)):
         lines = StringIO()
-        csv.writer(lines, lineterminator="\n").writerows(batch)
+        csv.writer(lines, lineterminator="\n").writerows(
+            (
+                moments.get(one[0]) or moments.setdefault(one[0], str(one[0])),
+                ids.get(one[1]) or ids.setdefault(one[1], str(one[1])),
+                *one[2:],
+            )
+            for one in batch
+        )
         yield lines.getvalue()
