@@ -93,7 +93,7 @@ class MetricsRepository:
         parts = list(dict.fromkeys(part for field in fields for part in _FIELDS[field][0])) or ["samples"]
         unit = next((size for size in (DAY_S, HOUR_S) if step_s % size == 0), None)
         first, last = (_up(start, unit), _down(end, unit)) if unit else (start, start)
-        bucket = "to_timestamp(floor(extract(epoch FROM {}) / :step) * :step)"
+        bucket = "date_bin(make_interval(secs => :step), {}, to_timestamp(0))"
         samples = (
             f"SELECT {bucket.format('time')} AS at, {_each(parts, 0)} FROM cluster_metrics"
             " WHERE cluster_id = :id AND time >= {} AND time < {} GROUP BY 1"
@@ -105,15 +105,16 @@ class MetricsRepository:
             sources = [f"{rolled} WHERE cluster_id = :id AND {column} >= :first AND {column} < :last"]
             sources += [samples.format(":start", ":first")] if start < first else []
             sources += [samples.format(":last", ":end")] if last < end else []
-        made = ", ".join(f"{_FIELDS[field][1]} AS {field}" for field in fields)
+        steps = sources[0]
+        if first < last:
+            steps = f"SELECT at, {_each(parts, 1)} FROM ({' UNION ALL '.join(sources)}) AS parts GROUP BY at"
+        made = "".join(f", {_FIELDS[field][1]} AS {field}" for field in fields)
         rows = self._connection.execute(
-            text(
-                f"SELECT at AS time{', ' if made else ''}{made} FROM (SELECT at, {_each(parts, 1)} FROM"
-                f" ({' UNION ALL '.join(sources)}) AS parts GROUP BY at) AS steps ORDER BY at LIMIT 10001"
-            ),
+            text(f"SELECT at AS time{made} FROM ({steps}) AS steps ORDER BY at LIMIT 10001"),
             {"id": cluster_id, "start": start, "end": end, "first": first, "last": last, "step": step_s},
-        ).mappings()
-        return [dict(row) for row in rows]
+        )
+        names = ("time", *fields)  # a third faster than mappings, and there may be thousands
+        return [dict(zip(names, row, strict=True)) for row in rows]
 
     def by_project(self, project_ids: Sequence[str], first: datetime, end: datetime) -> list[dict[str, Any]]:
         """What the clusters of these projects ran and drew on each day of UTC that begins in [first, end).
