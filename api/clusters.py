@@ -44,7 +44,7 @@ LIST: Final = Query(
 
 
 def _figures(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
+    names = text.split(",")
     unknown = [name for name in names if name not in FIELDS]
     if unknown:
         msg = f"There is no field {', '.join(repr(name) for name in unknown)}; there are {', '.join(FIELDS)}."

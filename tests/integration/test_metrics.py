@@ -293,3 +293,43 @@ def test_old_days_go_from_samples_and_roll_ups(database: Database) -> None:
     for step in (60, 3600, 86_400):
         begin = now - timedelta(days=40)
         assert len(points(database, begin, now, step)) == 1
+
+
+def test_the_migration_goes_down_and_up_with_samples_inside(url: str, database: Database) -> None:
+    rows = [
+        a_sample(minute, cluster, power_consumption_watts=float(minute)) for minute in range(0, 3000, 10) for cluster in CLUSTERS
+    ]
+    add(database, rows)
+    roll(database)
+    if on_timescale(database):
+        with database.single() as uow:
+            uow.connection.execute(text("SELECT compress_chunk(c) FROM show_chunks('cluster_metrics') c"))
+    end = BASE + timedelta(days=3)
+    before = [points(database, BASE, end, step, cluster=cluster) for step in (60, 3600, 86_400) for cluster in CLUSTERS]
+    migrate.downgrade(url, "0010")
+    with database.single() as uow:
+        assert uow.connection.execute(text("SELECT count(*) FROM cluster_metrics")).scalar_one() == len(rows)
+    migrate.upgrade(url)
+    if on_timescale(database):
+        with database.single() as uow:
+            uow.connection.execute(text("SELECT _timescaledb_functions.stop_background_workers()"))
+    with database.single() as uow:
+        # The column came with the step that was taken back, so that energy is no longer known.
+        assert uow.connection.execute(text("SELECT count(seconds) FROM cluster_metrics")).scalar_one() == 0
+    for _ in range(2):  # before old hours are rolled, and after
+        after = [points(database, BASE, end, step, cluster=cluster) for step in (60, 3600, 86_400) for cluster in CLUSTERS]
+        for one, other in zip(before, after, strict=True):
+            assert_same(other, [{**row, "energy_kwh": None} for row in one])
+        roll(database)
+
+
+def test_old_samples_stay_compressed_and_late_ones_still_come(database: Database) -> None:
+    if not on_timescale(database):
+        pytest.skip("Only TimescaleDB compresses.")
+    add(database, [a_sample(minute, power_consumption_watts=10.0) for minute in range(100)])
+    with database.single() as uow:
+        assert uow.connection.execute(text("SELECT compress_chunk(c) FROM show_chunks('cluster_metrics') c")).all()
+    assert add(database, [a_sample(5), a_sample(200, power_consumption_watts=10.0)]) == 1
+    roll(database)
+    found = points(database, BASE, BASE + timedelta(days=1), 86_400)
+    assert [(point["samples"], point["power_consumption_watts"]) for point in found] == [(101, 10.0)]

@@ -15,6 +15,7 @@ from sqlalchemy.pool import NullPool
 from shared.bootstrap import SystemClock
 from shared.db import migrate
 from shared.db.engine import make_engine
+from shared.db.samples import Sample
 from shared.db.uow import Database
 from shared.domain.jobs import JobKind
 from shared.domain.metrics import FIELDS
@@ -350,6 +351,37 @@ def test_samples_price_each_node_by_its_own_flavor(database: Database, metering:
         [point] = uow.connection.execute(text("SELECT power_consumption_watts, cost_per_hour FROM cluster_metrics")).all()
     assert point.cost_per_hour == pytest.approx(3 * 0.36 + 2 * (10 * 0.05 + 10 * 0.01 + 2 * 2.0))
     assert point.power_consumption_watts == pytest.approx(3 * (50 + 30 + 8) + 2 * (50 + 75 + 5 + 2 * (60 + 170)))
+
+
+def test_a_sample_stands_for_the_time_since_the_last_one_and_roll_ups_hold_its_energy(
+    database: Database, metering: MeteringService
+) -> None:
+    cluster, start = a_live_cluster(database), now(database) - timedelta(days=2)
+    use(database, cluster, 1, start)
+    assert metering.sample(every_s=30) == 1  # nothing is known of the time before the first
+    execute(database, "UPDATE series_state SET done_until = now() - interval '30 s'")
+    execute(database, "UPDATE cluster_metrics SET time = time - interval '30 s'")
+    assert metering.sample(every_s=30) == 1
+    day = timedelta(days=1)
+    [told] = metering.by_day(an_actor(), start=now(database) - timedelta(seconds=1), end=now(database) + day)["days"][-1:]
+    found = metering.metrics(an_actor(), str(cluster), start=now(database) - day, end=now(database) + day, step_s=86_400)
+    points = found["points"]
+    watts = points[-1]["power_consumption_watts"]
+    assert watts > 0
+    assert sum(point["energy_kwh"] or 0 for point in points) == pytest.approx(watts * 30 / 3.6e6, rel=1e-2)
+    assert told["energy_kwh"] == pytest.approx(watts * 30 / 3.6e6, rel=1e-2)
+
+
+def test_beat_works_off_marked_hours_within_its_budget(database: Database, metering: MeteringService) -> None:
+    old = now(database) - timedelta(days=3)
+    with database.begin() as uow:
+        uow.series.add_samples([Sample(old + timedelta(hours=hour), uuid4(), PROJECT, "c") for hour in range(9)])
+        timescale = uow.connection.execute(text("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")).first()
+    assert metering.roll_metrics(budget_s=0) == 0
+    assert metering.roll_metrics(budget_s=15) == (0 if timescale else 9)  # TimescaleDB has jobs of its own for that
+    assert metering.roll_metrics(budget_s=15) == 0
+    days = metering.by_day(an_actor(), start=None, end=None)["days"]
+    assert sum(day["samples"] for day in days) == 9
 
 
 def test_sampling_by_two_beats_makes_one_sample(database: Database, metering: MeteringService) -> None:
