@@ -27,6 +27,7 @@ from api.spec import make_api
 from api.stacks import StackViews
 from api.telemetry import TelemetryViews
 from api.templates import TemplateViews
+from api.usage import UsageViews
 from api.webhooks import WebhookViews
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         RateViews(kit),
         CostViews(kit),
         BudgetViews(kit),
+        UsageViews(kit),
         JobViews(kit),
         CleanupViews(kit),
         WebhookViews(kit),

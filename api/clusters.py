@@ -15,6 +15,7 @@ from api.render import answer, cluster_json, listing, rfc3339
 from api.schemas import clusters as schemas
 from api.spec import Blueprint, Outcome, operation
 from shared.domain.clusters import MagnumStatus, Phase
+from shared.domain.metrics import FIELDS
 from shared.domain.ports import ClusterFilter
 
 _CREATE: Final = schemas.ClusterCreate()
@@ -40,6 +41,17 @@ LIST: Final = Query(
         inputs.MARKER,
     )
 )
+
+
+def _figures(text: str) -> list[str]:
+    names = text.split(",")
+    unknown = [name for name in names if name not in FIELDS]
+    if unknown:
+        msg = f"There is no field {', '.join(repr(name) for name in unknown)}; there are {', '.join(FIELDS)}."
+        raise ValueError(msg)
+    return list(dict.fromkeys(names))
+
+
 METRICS: Final = Query(
     (
         inputs.START,
@@ -49,6 +61,16 @@ METRICS: Final = Query(
             inputs.whole(1, 2_678_400),
             {"type": "integer", "minimum": 1, "maximum": 2_678_400},
             "Seconds of each step, over which samples are averaged; 60 by default.",
+        ),
+        Param(
+            "fields",
+            _figures,
+            {
+                "type": "string",
+                "pattern": f"^({'|'.join(FIELDS)})(,({'|'.join(FIELDS)}))*$",
+                "examples": ["power_consumption_watts", "node_count,energy_kwh"],
+            },
+            "Which figures of each step, with commas between them; all by default. `time` is always there.",
         ),
     )
 )
@@ -219,11 +241,16 @@ class ClusterViews:
         query=METRICS,
     )
     def get_cluster_metrics(self, cluster_id: str) -> Response:
-        """By default the last hour in steps of a minute."""
+        """By default the last hour in steps of a minute. Steps of whole hours or days are read from roll-ups, with the same answer."""
         actor = self._kit.guard.actor("clusters:metrics", cluster=cluster_id)
         asked = METRICS.read()
         found = self._kit.container.metering.metrics(
-            actor, cluster_id, start=asked["start"], end=asked["end"], step_s=asked["step"]
+            actor,
+            cluster_id,
+            start=asked["start"],
+            end=asked["end"],
+            step_s=asked["step"],
+            fields=asked["fields"] or tuple(FIELDS),
         )
         return self._measured("metrics", found)
 

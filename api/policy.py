@@ -51,6 +51,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     "scaling:analyze": (_READER, "Ask what workloads would need. Nothing is done."),
     "scaling:change": (_MEMBER, "Give a cluster a scale policy, or take it away."),
     "costs:list": (_READER, "Read the project's costs."),
+    "usage:list": (_READER, "Read what the project's clusters ran and drew."),
     "rates:list": (_READER, "List rate cards."),
     "rates:change": (_ADMIN, "Add and remove the project's rate cards."),
     "rates:site": (_ADMIN, "Add and remove rate cards of every project, besides rates:change."),

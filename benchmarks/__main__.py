@@ -10,7 +10,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import accept, allocation, consolidation, converge, matching, power, replay, start
+from benchmarks import accept, allocation, consolidation, converge, matching, power, replay, series, start
 from deployment.local.environment import ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -21,6 +21,7 @@ _ALL = {
     "start": start.measure,
     "matching": matching.measure,
     "consolidation": consolidation.measure,
+    "series": series.measure,
 }
 _CLASSES = ("share", "1 GPU", "2 GPU", "4 GPU", "8 GPU", "0 GPU")
 _TRACES = {
@@ -95,6 +96,7 @@ def _page(known: dict[str, Any]) -> str:
         ("power", _power),
         ("replay", _replay),
         ("consolidation", _consolidation),
+        ("series", _series),
     ):
         if name in known:
             machine = known[name]["machine"]
@@ -150,6 +152,35 @@ def _consolidation(figures: dict[str, Any]) -> list[str]:
             f" {row['seconds']} | {row['moves']} | {row['deleted']} |"
             for row in figures["fleets"]
         ),
+    ]
+
+
+def _series(figures: dict[str, Any]) -> list[str]:
+    return [
+        "## Series",
+        "",
+        "Samples of clusters into `cluster_metrics` through our code, against psql's `COPY` of the same rows into the same table in the same run; a",
+        "sweep that samples every cluster; and questions as the series of 1,000 clusters at one-minute steps grows: the last month (30 days) by",
+        "project and day from the roll-ups, beside the same from the samples, and a cluster's last day by minutes, all its figures.",
+        "",
+        "| | rows/s | psql COPY rows/s | share | batches with a sample twice, rows/s | sweep of 10,000 clusters, s (worst) |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {found['ingest']['ours_per_s']:,} | {found['ingest']['copy_per_s']:,} | **{found['ingest']['share']:.0%}** |"
+            f" {found['ingest']['repeated_per_s']:,} | {found['sweep']['p50_s']} ({found['sweep']['worst_s']}) |"
+            for name, found in figures["servers"].items()
+        ),
+        "",
+        "| | samples | month by project and day p50 ms | p99 ms | from samples ms | last day p50 ms | p99 ms | p99 ms, first asked |",
+        "|---|---|---|---|---|---|---|---|",
+        *(
+            f"| {name} | {row['rows']:,} | {row['by_day_p50_ms']} | **{row['by_day_p99_ms']}** | {row['from_samples_ms']:,} |"
+            f" {row['last_day_p50_ms']} | **{row['last_day_p99_ms']}** | {row['last_day_cold_p99_ms']} |"
+            for name, found in figures["servers"].items()
+            for row in found["growth"]
+        ),
+        "",
+        "![Milliseconds of a question as the series grows](series.svg)",
     ]
 
 

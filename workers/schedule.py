@@ -24,6 +24,8 @@ def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
         "sample-metrics": ("maintenance.sample_metrics", engine.metrics_interval_s),
         # Ends at once where no source is named. In a task of its own, so that a slow source delays no sample.
         "collect-telemetry": ("maintenance.collect_telemetry", engine.metrics_interval_s),
+        # The present hour is read from its samples, so that roll-ups are never behind; what has ended should not be read so for long.
+        "roll-metrics": ("maintenance.roll_metrics", 60.0),
         # Costs are exact from usage intervals whenever asked; the series is for graphs, a minute is fine enough.
         "roll-costs": ("maintenance.roll_costs", 60.0),
         # A lease that has run out holds nothing from that moment on; the sweep only writes it down.

@@ -162,6 +162,12 @@ def sample_metrics() -> None:
     made.metering.sample(every_s=made.settings.engine.metrics_interval_s)
 
 
+@app.task(name="maintenance.roll_metrics", queue=MAINTENANCE, send_events=False)
+def roll_metrics() -> None:
+    """Bring the roll-ups of samples up to date."""
+    container().metering.roll_metrics(budget_s=10.0)
+
+
 @app.task(name="maintenance.collect_telemetry", queue=MAINTENANCE, send_events=False)
 def collect_telemetry() -> None:
     """Ask the meters of all clusters."""

@@ -7,7 +7,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from shared.db import samples
 from shared.db.rows import as_json
+from shared.db.samples import Sample
 
 
 class SeriesRepository:
@@ -103,12 +105,13 @@ class SeriesRepository:
                 " LEFT JOIN r ON r.flavor = i.flavor WHERE i.ended_at IS NULL GROUP BY i.cluster_id),"
                 " s AS (INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, status, health_status, node_count,"
                 " master_count, power_consumption_watts, cost_per_hour, source, cpu_usage, cpu_usage_peak, gpu_usage, gpu_usage_peak,"
-                " running_pods)"
+                " running_pods, seconds)"
                 " SELECT date_trunc('second', now()), c.id, c.project_id, c.name, c.status, c.health_status,"
                 " c.observed_node_count, c.observed_master_count, coalesce(t.watts, u.watts, 0), coalesce(u.price, 0), CASE"
                 " WHEN t.measured_watts > 0 AND t.measured_watts >= t.watts - 1e-6 THEN 'measured'"
                 " WHEN t.measured_watts > 0 THEN 'mixed' ELSE 'modelled' END,"
-                " t.cpu_usage, t.cpu_usage_peak, t.gpu_usage, t.gpu_usage_peak, t.running_pods"
+                " t.cpu_usage, t.cpu_usage_peak, t.gpu_usage, t.gpu_usage_peak, t.running_pods,"
+                " CASE WHEN :lasts > 0 THEN :lasts END"
                 " FROM clusters c LEFT JOIN u ON u.cluster_id = c.id"
                 " LEFT JOIN telemetry_latest t ON t.cluster_id = c.id AND t.at > now() - make_interval(secs => :fresh)"
                 " WHERE c.live AND c.first_seen_at IS NOT NULL ON CONFLICT DO NOTHING"
@@ -125,6 +128,10 @@ class SeriesRepository:
             | {"lasts": lasts_s},
         )
         return int(result.scalar_one())
+
+    def add_samples(self, rows: Sequence[Sample]) -> int:
+        """Add samples to cluster_metrics, many at once; how many are new. See :func:`shared.db.samples.add`."""
+        return samples.add(self._connection, rows)
 
     def roll_costs(self, rates: Sequence[Mapping[str, Any]], default: Mapping[str, Any], *, step_s: float) -> int:
         """Continue cluster_costs from where it is complete up to now: node-seconds and kWh per cluster and role.
@@ -156,21 +163,6 @@ class SeriesRepository:
         self._connection.execute(text("UPDATE series_state SET done_until = :end WHERE name = 'cluster_costs'"), {"end": now})
         return result.rowcount
 
-    def metrics(self, cluster_id: UUID, start: datetime, end: datetime, step_s: float) -> list[dict[str, Any]]:
-        """Samples of one cluster, averaged (last word for states) over steps of ``step_s``."""
-        rows = self._connection.execute(
-            text(
-                "SELECT to_timestamp(floor(extract(epoch FROM time) / :step) * :step) AS time,"
-                " (array_agg(status ORDER BY time DESC))[1] AS status,"
-                " (array_agg(health_status ORDER BY time DESC))[1] AS health_status, avg(node_count)::float8 AS node_count,"
-                " avg(master_count)::float8 AS master_count, avg(power_consumption_watts) AS power_consumption_watts,"
-                " avg(cost_per_hour) AS cost_per_hour, min(source) AS source, count(*) AS samples FROM cluster_metrics"
-                " WHERE cluster_id = :id AND time >= :start AND time < :end GROUP BY 1 ORDER BY 1 LIMIT 10000"
-            ),
-            {"id": cluster_id, "start": start, "end": end, "step": step_s},
-        ).mappings()
-        return [dict(row) for row in rows]
-
     def cost_series(self, cluster_id: UUID, start: datetime, end: datetime) -> list[dict[str, Any]]:
         """The rolled-up spans of one cluster."""
         rows = self._connection.execute(
@@ -182,17 +174,11 @@ class SeriesRepository:
         ).mappings()
         return [dict(row) for row in rows]
 
-    def forget_old(self, *, metrics_days: int) -> int:
-        """Drop samples past their keeping time, where TimescaleDB's own retention does not."""
+    def forget_old(self, *, days: int) -> int:
+        """Drop costs, measured energy and durations past their keeping time; how many rows. For samples, see the metrics."""
         gone = 0
-        for table in ("cluster_metrics", "cluster_costs"):
+        for table, column in (("cluster_costs", "time"), ("cluster_energy", "hour"), ("durations", "finished_at")):
             gone += self._connection.execute(
-                text(f"DELETE FROM {table} WHERE time < now() - make_interval(days => :days)"), {"days": metrics_days}
+                text(f"DELETE FROM {table} WHERE {column} < now() - make_interval(days => :days)"), {"days": days}
             ).rowcount
-        gone += self._connection.execute(
-            text("DELETE FROM cluster_energy WHERE hour < now() - make_interval(days => :days)"), {"days": metrics_days}
-        ).rowcount
-        gone += self._connection.execute(
-            text("DELETE FROM durations WHERE finished_at < now() - make_interval(days => :days)"), {"days": metrics_days}
-        ).rowcount
         return gone

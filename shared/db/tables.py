@@ -508,6 +508,7 @@ cluster_metrics: Final = Table(
     Column("cost_per_hour", Float),
     Column("source", Text, nullable=False, server_default=text("'modelled'")),
     *_use(),
+    Column("seconds", Float),  # for which it stands; with the watts, energy. NULL where it is not known
     Index("ix_cluster_metrics_cluster_time", "cluster_id", "time"),
 )
 

@@ -22,6 +22,7 @@ from shared.db.clusters import ClusterRepository
 from shared.db.gauges import GaugeRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
+from shared.db.metrics import MetricsRepository
 from shared.db.placements import PlacementRepository
 from shared.db.plans import PlanRepository
 from shared.db.rates import RateCardRepository
@@ -56,6 +57,7 @@ class UnitOfWork:
         self.clusters = ClusterRepository(connection)
         self.scopes = ScopeRepository(connection)
         self.series = SeriesRepository(connection)
+        self.metrics = MetricsRepository(connection)
         self.telemetry = TelemetryRepository(connection)
         self.usage = UsageRepository(connection)
         self.rates = RateCardRepository(connection)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from shared.domain import rating
 from shared.domain.costing import watts
+from shared.domain.metrics import FIELDS
 from shared.errors import FieldError, InvalidRequest, KcloudError, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from shared.db.uow import Database
     from shared.domain.clusters import Cluster
     from shared.domain.ports import Actor, Clock, Cloud
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
     from shared.services.catalogs import Catalogs
 
 _LONGEST_STEPS = 10_000
+_LONGEST_DAYS = 1000
 _COST_STEP_S = 60.0
 #: What meters said longer ago is not what a cluster draws now.
 _FRESH_S = 90.0
@@ -43,9 +48,16 @@ class MeteringService:
         self._region = region
 
     def metrics(
-        self, actor: Actor, cluster_ref: str, *, start: datetime | None, end: datetime | None, step_s: float | None
+        self,
+        actor: Actor,
+        cluster_ref: str,
+        *,
+        start: datetime | None,
+        end: datetime | None,
+        step_s: float | None,
+        fields: Sequence[str] = tuple(FIELDS),
     ) -> dict[str, Any]:
-        """The cluster's samples over [start, end), by default the last hour, averaged over steps (default a minute)."""
+        """The cluster's figures (of ``FIELDS``) over [start, end), by default the last hour, by steps (default a minute)."""
         cluster = self._cluster(actor, cluster_ref)
         begin, finish = self._window(start, end, timedelta(hours=1))
         step = step_s or 60.0
@@ -53,8 +65,32 @@ class MeteringService:
             words = f"The window has more than {_LONGEST_STEPS} steps of {step:g} s; ask for a longer step or a shorter window."
             raise InvalidRequest(words, errors=[FieldError("step", "max_steps", words)])
         with self._database.single() as uow:
-            points = uow.series.metrics(cluster.id, begin, finish, step)
+            points = uow.metrics.of_cluster(cluster.id, begin, finish, step, fields)
         return {"cluster_id": str(cluster.id), "start": begin, "end": finish, "step_seconds": step, "points": points}
+
+    def by_day(self, actor: Actor, *, start: datetime | None, end: datetime | None) -> dict[str, Any]:
+        """What the project's clusters ran and drew, by whole days of UTC that touch [start, end); by default the last 30 days."""
+        begin, finish = self._window(start, end, timedelta(days=30))
+        first = begin.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        if (finish - first).days > _LONGEST_DAYS:
+            words = f"The window has more than {_LONGEST_DAYS} days."
+            raise InvalidRequest(words, errors=[FieldError("start", "max_days", words)])
+        with self._database.single() as uow:
+            days = uow.metrics.by_project([actor.project_id], first, finish)
+        return {"project_id": actor.project_id, "start": first, "end": finish, "days": days}
+
+    def roll_metrics(self, *, budget_s: float) -> int:
+        """Bring the roll-ups of samples up to date, hours that were away longest first; how many hours. Goes on the next time
+        where ``budget_s`` seconds did not do.
+        """
+        hours, until = 0, monotonic() + budget_s
+        while monotonic() < until:
+            with self._database.begin() as uow:
+                done = uow.metrics.roll()
+            hours += done
+            if not done:
+                break
+        return hours
 
     def sample(self, *, every_s: float) -> int:
         """Add one sample per live cluster; how many. Two beats don't double it: one sample in ``every_s`` is made."""

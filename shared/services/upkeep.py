@@ -35,7 +35,8 @@ class Upkeep:
             if not gone:
                 break
         with self._database.begin() as uow:
-            samples = uow.series.forget_old(metrics_days=self._engine.metrics_retention_days)
+            samples = uow.metrics.forget_old(days=self._engine.metrics_retention_days)
+            samples += uow.series.forget_old(days=self._engine.metrics_retention_days)
         with self._database.begin() as uow:
             # What was found is of use for as long as jobs are kept; why something was deleted, for as long as the samples.
             looks = uow.cleanup.forget_old(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.harness import Caller, World, a_body, problem
-from tests.builders import PROJECT, TEMPLATE_ID
+from tests.api.harness import Caller, World, a_body, problem, problemless
+from tests.builders import OTHER_PROJECT, PROJECT, TEMPLATE_ID
 
 ORIGINAL = {
     "id",
@@ -96,10 +96,33 @@ def test_metrics_and_costs_keep_the_original_keys(world: World, member: Caller) 
     metrics = member("GET", f"/clusters/{made['id']}/metrics?step=60").get_json()
     assert metrics.keys() == {"cluster_id", "metrics", "timestamp"}
     assert (metrics["cluster_id"], metrics["metrics"]["step_seconds"]) == (made["id"], 60)
+    [point] = member("GET", f"/clusters/{made['id']}/metrics?fields=node_count,energy_kwh").get_json()["metrics"]["points"]
+    assert point.keys() == {"time", "node_count", "energy_kwh"}
     costs = member("GET", f"/clusters/{made['id']}/costs").get_json()
     assert costs.keys() == {"cluster_id", "costs", "timestamp"}
     assert costs["costs"]["items"]
     assert float(costs["costs"]["total_cost"]) > 0
+
+
+def test_a_figure_that_is_not_there_is_named_with_those_that_are(world: World, member: Caller) -> None:
+    made = _made(world, member)
+    found = problem(member("GET", f"/clusters/{made['id']}/metrics?fields=node_count,watts,&step=0"), 422)
+    errors = {error["field"]: error["detail"] for error in found["errors"]}
+    assert errors.keys() == {"fields", "step"}
+    assert "no field 'watts', ''; there are status, health_status, node_count" in errors["fields"]
+
+
+def test_a_projects_use_by_day(world: World, member: Caller) -> None:
+    _made(world, member)
+    _made(world, member, "serving")
+    assert world.container.metering.sample(every_s=1e-6) == 2
+    found = problemless(member("GET", "/usage"))
+    [day] = found["days"]
+    assert (day["project_id"], day["clusters"], day["samples"]) == (found["project_id"], 2, 2)
+    assert day["power_watts_max"] > 0
+    assert problemless(world.caller("reader", OTHER_PROJECT)("GET", "/usage"))["days"] == []
+    long = problem(member("GET", "/usage?start=2001-01-01T00:00:00Z"), 422)
+    assert long["errors"][0]["field"] == "start"
 
 
 def test_a_window_with_an_offset(world: World, member: Caller) -> None:

@@ -15,8 +15,10 @@ from sqlalchemy.pool import NullPool
 from shared.bootstrap import SystemClock
 from shared.db import migrate
 from shared.db.engine import make_engine
+from shared.db.samples import Sample
 from shared.db.uow import Database
 from shared.domain.jobs import JobKind
+from shared.domain.metrics import FIELDS
 from shared.errors import InvalidRequest
 from shared.services.accelerators import AcceleratorService, load_catalogue
 from shared.services.catalogs import Catalogs
@@ -229,8 +231,8 @@ def test_samples_show_what_runs(database: Database) -> None:
         assert uow.series.sample_metrics([RATE], DEFAULT) == 0  # the same second
     with database.begin() as uow:
         start, end = uow.jobs.now() - timedelta(minutes=2), uow.jobs.now() + timedelta(minutes=1)
-        [point] = uow.series.metrics(cluster, start, end, 60)
-        [nothing] = uow.series.metrics(idle, start, end, 60)
+        [point] = uow.metrics.of_cluster(cluster, start, end, 60, tuple(FIELDS))
+        [nothing] = uow.metrics.of_cluster(idle, start, end, 60, tuple(FIELDS))
     assert point["power_consumption_watts"] == pytest.approx(3 * 1000 + 100)
     assert point["cost_per_hour"] == pytest.approx(3 * 36 + 3.6)
     assert (point["status"], point["source"], point["samples"]) == ("CREATE_COMPLETE", "modelled", 1)
@@ -251,7 +253,7 @@ def test_samples_are_averaged_over_steps(database: Database) -> None:
             watts=watts,
         )
     with database.begin() as uow:
-        points = uow.series.metrics(cluster, base, base + timedelta(minutes=5), 60)
+        points = uow.metrics.of_cluster(cluster, base, base + timedelta(minutes=5), 60, tuple(FIELDS))
     assert [(point["time"], point["power_consumption_watts"], point["status"], point["samples"]) for point in points] == [
         (base, 200.0, "B", 2),
         (base + timedelta(minutes=1), 500.0, "C", 1),
@@ -284,7 +286,7 @@ def test_old_samples_are_dropped(database: Database) -> None:
             id=cluster,
         )
     with database.begin() as uow:
-        assert uow.series.forget_old(metrics_days=400) == 1
+        assert uow.metrics.forget_old(days=400) == 1
 
 
 # -- how long things take -----------------------------------------------------------------------------------------------------------
@@ -351,6 +353,37 @@ def test_samples_price_each_node_by_its_own_flavor(database: Database, metering:
     assert point.power_consumption_watts == pytest.approx(3 * (50 + 30 + 8) + 2 * (50 + 75 + 5 + 2 * (60 + 170)))
 
 
+def test_a_sample_stands_for_the_time_since_the_last_one_and_roll_ups_hold_its_energy(
+    database: Database, metering: MeteringService
+) -> None:
+    cluster, start = a_live_cluster(database), now(database) - timedelta(days=2)
+    use(database, cluster, 1, start)
+    assert metering.sample(every_s=30) == 1  # nothing is known of the time before the first
+    execute(database, "UPDATE series_state SET done_until = now() - interval '30 s'")
+    execute(database, "UPDATE cluster_metrics SET time = time - interval '30 s'")
+    assert metering.sample(every_s=30) == 1
+    day = timedelta(days=1)
+    [told] = metering.by_day(an_actor(), start=now(database) - timedelta(seconds=1), end=now(database) + day)["days"][-1:]
+    found = metering.metrics(an_actor(), str(cluster), start=now(database) - day, end=now(database) + day, step_s=86_400)
+    points = found["points"]
+    watts = points[-1]["power_consumption_watts"]
+    assert watts > 0
+    assert sum(point["energy_kwh"] or 0 for point in points) == pytest.approx(watts * 30 / 3.6e6, rel=1e-2)
+    assert told["energy_kwh"] == pytest.approx(watts * 30 / 3.6e6, rel=1e-2)
+
+
+def test_beat_works_off_marked_hours_within_its_budget(database: Database, metering: MeteringService) -> None:
+    old = now(database) - timedelta(days=3)
+    with database.begin() as uow:
+        uow.series.add_samples([Sample(old + timedelta(hours=hour), uuid4(), PROJECT, "c") for hour in range(9)])
+        timescale = uow.connection.execute(text("SELECT 1 FROM pg_extension WHERE extname = 'timescaledb'")).first()
+    assert metering.roll_metrics(budget_s=0) == 0
+    assert metering.roll_metrics(budget_s=15) == (0 if timescale else 9)  # TimescaleDB has jobs of its own for that
+    assert metering.roll_metrics(budget_s=15) == 0
+    days = metering.by_day(an_actor(), start=None, end=None)["days"]
+    assert sum(day["samples"] for day in days) == 9
+
+
 def test_sampling_by_two_beats_makes_one_sample(database: Database, metering: MeteringService) -> None:
     a_live_cluster(database)
     assert [metering.sample(every_s=30), metering.sample(every_s=30)] == [1, 0]
@@ -363,4 +396,16 @@ def test_hypertables_where_timescale_is(url: str, database: Database) -> None:
         if has:
             names = uow.connection.execute(text("SELECT hypertable_name FROM timescaledb_information.hypertables")).scalars()
             assert set(names) == {"cluster_metrics", "cluster_costs"}
+            jobs = uow.connection.execute(
+                text(
+                    "SELECT coalesce(a.view_name, j.hypertable_name), j.proc_name FROM timescaledb_information.jobs j"
+                    " LEFT JOIN timescaledb_information.continuous_aggregates a"
+                    " ON a.materialization_hypertable_name = j.hypertable_name WHERE j.hypertable_name IS NOT NULL"
+                )
+            )
+            assert {tuple(row) for row in jobs} == {
+                ("cluster_metrics", "policy_compression"),
+                ("cluster_metrics_hourly", "policy_refresh_continuous_aggregate"),
+                ("cluster_metrics_daily", "policy_refresh_continuous_aggregate"),
+            }
     migrate.check(url)
