@@ -14,14 +14,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from shared.domain.consolidation.fleet import Fleet
 from shared.domain.consolidation.packing import Kind
 
 
-def lower_bound(fleet: Fleet, *, seed: int, effort_s: float, wall_s: float) -> int:
-    """Millionths of the currency that no layout of the fleet is below; 0 where nothing was proven."""
+@dataclass(frozen=True, slots=True)
+class Relaxed:
+    """``bound``: millionths of the currency that no layout is below, 0 where nothing was proven. ``kept``: by group, the nodes of the
+    cheapest sums that were found; None where none were.
+    """
+
+    bound: int
+    kept: tuple[int, ...] | None = None
+
+
+def relax(fleet: Fleet, *, seed: int, effort_s: float, wall_s: float) -> Relaxed:
+    """The bound of a fleet, and the sizes of groups that lead to it."""
     from ortools.sat.python import cp_model  # loading it takes longer than all else that a process loads at its start
 
     model = cp_model.CpModel()
@@ -37,8 +48,10 @@ def lower_bound(fleet: Fleet, *, seed: int, effort_s: float, wall_s: float) -> i
     solver.parameters.max_time_in_seconds = wall_s
     status = solver.solve(model)
     if status == cp_model.INFEASIBLE:
-        return 0  # the exact model finds and says that itself
-    return max(0, round(solver.best_objective_bound))
+        return Relaxed(0)  # the exact model finds and says that itself
+    found = status in {cp_model.OPTIMAL, cp_model.FEASIBLE}
+    sizes = tuple(solver.value(count) for count in kept) if found else None
+    return Relaxed(max(0, round(solver.best_objective_bound)), sizes)
 
 
 def _devices(fleet: Fleet, group: int) -> int:

@@ -7,7 +7,7 @@ counted by ``stay``. Each class of solution that the count leaves out differs fr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -34,10 +34,11 @@ class Answer:
 class Model:
     """A fleet's layouts as a constraint programme. The fleet's lie at the time of making is the solver's hint.
 
-    ``least``: millionths that no layout is below, as proven elsewhere.
+    ``least``: millionths that no layout is below, as proven elsewhere. ``sizes``: by group, the nodes that it must have; what is found
+    then is a layout, and what is proven says nothing of others.
     """
 
-    def __init__(self, fleet: Fleet, limits: Limits, least: int = 0) -> None:
+    def __init__(self, fleet: Fleet, limits: Limits, least: int = 0, sizes: Sequence[int] | None = None) -> None:
         from ortools.sat.python import cp_model  # loading it takes longer than all else that a process loads at its start
 
         self.fleet = fleet
@@ -61,6 +62,8 @@ class Model:
         self._alike()
         self._sums()
         self._budgets(limits)
+        for kept, size in zip(self.kept, sizes or (), strict=bool(sizes)):
+            self.model.add(kept == size)
         self.model.add(sum(self.terms) >= least)
         self.model.minimize(sum(self.terms))
 
