@@ -471,6 +471,17 @@ def test_who_may_approve_is_a_setting(world: Staging, approval: str, roles: set[
     assert world.plan(shown.plan.id).plan.state is PlanState.PROPOSED
 
 
+def test_plans_are_forgotten_with_the_jobs_of_their_time(world: Staging) -> None:
+    ended, waits = world.propose().plan.id, world.propose().plan.id
+    world.container.plans.cancel(world.actor, str(ended))
+    world.execute("UPDATE plans SET valid_until = now() + interval '60 days'")
+    world.clock.advance(29 * 86_400)
+    assert world.container.upkeep.retain()["plans"] == 0
+    world.clock.advance(2 * 86_400)
+    assert world.container.upkeep.retain()["plans"] == 1
+    assert world.rows("SELECT id FROM plans") == [{"id": waits}]
+
+
 # -- moves ------------------------------------------------------------------------------------------------------------------
 
 
