@@ -12,7 +12,7 @@ divided, no control planes and no waiting.
 import csv
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -40,6 +40,8 @@ _LOOK_S: Final = 600.0  #: sizes are looked at as often as the default cool-down
 _HIBERNATE_S, _DELETE_S = 3 * 3600.0, 168 * 3600.0  #: cleanup's defaults: two hours idle and one of grace; then a week asleep
 _HOUR_S: Final = 3600.0
 _THRESHOLD: Final = 0.5
+#: Name, cores, MiB, PCI alias.
+Flavors = Sequence[tuple[str, int, int, str]]
 _FLAVORS: Final = (
     ("t4", 48, 196_608, "t4:2"),
     ("a10", 96, 393_216, "a10:8"),
@@ -61,7 +63,9 @@ _CORE_W: Final = rating.W_PER_CORE * rating.ASSUMED_UTILISATION / 1000
 
 
 @dataclass(frozen=True)
-class _Pod:
+class Pod:
+    """A task: what it wants, when it comes, and how long it runs, in seconds of the trace."""
+
     work: Workload
     at: float
     runs_s: float
@@ -96,7 +100,7 @@ class _Totals:
     unplaced: int = 0
 
 
-def pods(folder: Path) -> list[_Pod]:
+def pods(folder: Path) -> list[Pod]:
     """The list's tasks by the time of their coming. Those that never ended run to the trace's end."""
     found = []
     with (folder / f"openb_pod_list_{LIST}.csv").open(encoding="utf-8") as file:
@@ -112,19 +116,19 @@ def pods(folder: Path) -> list[_Pod]:
                 share_milli=int(row["gpu_milli"] or 1000) if number == 1 else 1000,
                 models=models,
             )
-            found.append(_Pod(work, float(row["creation_time"]), max(1.0, float(row["deletion_time"] or begun) - begun)))
+            found.append(Pod(work, float(row["creation_time"]), max(1.0, float(row["deletion_time"] or begun) - begun)))
     return sorted(found, key=lambda pod: pod.at)
 
 
 class _World:
     """A fleet, its clock, and one policy of shrinking."""
 
-    def __init__(self, shrink: str) -> None:
+    def __init__(self, shrink: str, flavors: Flavors = _FLAVORS) -> None:
         self._shrink = shrink
         self._catalogue = load_catalogue(PlacementSettings())
         self.shapes: dict[str, NodeShape] = {
             name: self._catalogue.node(Flavor(name, name, vcpus, ram, {"pci_passthrough:alias": alias} if alias else {}))
-            for name, vcpus, ram, alias in _FLAVORS
+            for name, vcpus, ram, alias in flavors
         }
         self.master = self._catalogue.node(Flavor("m", "m", 4, 16_384, {}))
         self.scorer = LearntPrices(online=True)
@@ -167,7 +171,7 @@ class _World:
 
     # -- what happens -------------------------------------------------------------------------------------------------------
 
-    def arrive(self, pod: _Pod) -> tuple[float, UUID, UUID] | None:
+    def arrive(self, pod: Pod) -> tuple[float, UUID, UUID] | None:
         """Place it; when it will end, where, and as what. None where no way was found."""
         matched = self._matcher.match(pod.work, first_only=True)
         self.scorer.learn(matched.shape)
@@ -324,8 +328,9 @@ def _placement(key: UUID, cluster: UUID, work: Workload, node: int, devices: tup
     )
 
 
-def _run(found: list[_Pod], shrink: str, begin: float, end: float) -> dict[str, Any]:
-    world = _World(shrink)
+def run(found: list[Pod], shrink: str, begin: float, end: float, flavors: Flavors = _FLAVORS) -> dict[str, Any]:
+    """What a fleet of these flavors costs and how long tasks wait, under a policy of shrinking: never, threshold or ours."""
+    world = _World(shrink, flavors)
     world.now = begin
     ends: list[tuple[float, int, UUID, UUID]] = []
     order = count()
@@ -362,11 +367,11 @@ def _run(found: list[_Pod], shrink: str, begin: float, end: float) -> dict[str, 
     }
 
 
-def _bound(found: list[_Pod], begin: float, end: float) -> dict[str, Any]:
+def bound(found: list[Pod], begin: float, end: float, flavors: Flavors = _FLAVORS) -> dict[str, Any]:
     """Node-hours, accelerator-hours, kWh and money of a perfect forecast, each by itself: at the middle of each hour the least that holds
     what runs then.
     """
-    shapes = list(_World("never").shapes.values())
+    shapes = list(_World("never", flavors).shapes.values())
     nodes_h = devices_h = kwh = cost = 0.0
     starts = sorted(found, key=lambda pod: pod.at)
     running: list[tuple[float, int, Workload]] = []
@@ -440,6 +445,6 @@ def measure(folder: str) -> dict[str, Any]:
     end = max(pod.at for pod in found) + 86_400.0
     figures: dict[str, Any] = {"tasks": len(found), "days": round((end - begin) / 86_400.0, 1)}
     for shrink in ("never", "threshold", "ours"):
-        figures[shrink] = _run(found, shrink, begin, end)
-    figures["bound"] = _bound(found, begin, end)
+        figures[shrink] = run(found, shrink, begin, end)
+    figures["bound"] = bound(found, begin, end)
     return figures

@@ -218,6 +218,11 @@ def build(
             clock,
             broker_ping=BrokerProbe(settings.redis_url),
             is_migrated=lambda: migrate.current(engine) == migrate.head(),
+            power_budgets={
+                scope: watts
+                for scope, watts in (("site", settings.placement.site_power_w), ("project", settings.placement.project_power_w))
+                if watts is not None
+            },
         ),
         rates=RateService(database),
         costs=CostService(database, catalogs, accelerators, clock, region=region),

@@ -18,6 +18,7 @@ from shared.db.audit import AuditRepository
 from shared.db.cleanup import CleanupRepository
 from shared.db.cluster_types import ClusterTypeRepository
 from shared.db.clusters import ClusterRepository
+from shared.db.gauges import GaugeRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
 from shared.db.placements import PlacementRepository
@@ -57,6 +58,7 @@ class UnitOfWork:
         self.usage = UsageRepository(connection)
         self.rates = RateCardRepository(connection)
         self.audit = AuditRepository(connection)
+        self.gauges = GaugeRepository(connection)
         self.grants = GrantRepository(connection)
         self.stacks = StackRepository(connection)
         self.types = ClusterTypeRepository(connection)
