@@ -8,6 +8,7 @@ from flask.sessions import SessionInterface
 from api import edge, problems
 from api.access import AccessViews
 from api.auth import Guard, KeystoneValidator, Tokens, Validator
+from api.budgets import BudgetViews
 from api.changes import ChangeViews
 from api.cleanup import CleanupViews
 from api.clusters import ClusterViews
@@ -70,6 +71,7 @@ def _add_views(app: Flask, kit: Any) -> None:
         PlanViews(kit),
         RateViews(kit),
         CostViews(kit),
+        BudgetViews(kit),
         JobViews(kit),
         CleanupViews(kit),
         WebhookViews(kit),

@@ -18,6 +18,7 @@ from shared.services.accelerators import AcceleratorService, load_catalogue
 from shared.services.access import AccessService
 from shared.services.analysis import AnalysisService
 from shared.services.applying import Applier
+from shared.services.budgets import BudgetService
 from shared.services.catalogs import Catalogs
 from shared.services.cleanup import CleanupService
 from shared.services.clusters import ClusterService
@@ -95,6 +96,7 @@ class Container:
     collection: CollectionService
     rates: RateService
     costs: CostService
+    budgets: BudgetService
     credentials: CredentialService
     upkeep: Upkeep
     sweeper: Sweeper
@@ -160,7 +162,7 @@ def build(
     )
     templates = TemplateService(database, catalogs, ShippedTypes(), region=region)
     accelerators = AcceleratorService(load_catalogue(settings.placement), catalogs, region=region)
-    power = PowerBudgets(catalogs, accelerators, settings.placement)
+    power = PowerBudgets(database, catalogs, accelerators, settings.placement)
     clusters.give(stacks.prepare_network, templates.find_type, power)
     fleets = Fleets(catalogs, accelerators, watt_weight=settings.placement.watt_weight)
     matching = MatchService(
@@ -177,6 +179,7 @@ def build(
     )
     scaling = ScalingService(database, fleets, clusters, clock)
     jobs = JobService(database, clusters, nudge=nudge)
+    costs = CostService(database, catalogs, accelerators, clock, region=region)
     meters = load_telemetry(settings.telemetry_file) if settings.telemetry_file else TelemetryConfig()
     watch = Watch(accelerators, catalogs, clock, region=region)
     sweeper = Sweeper(database, clusters, watch, clock, region=region)
@@ -225,7 +228,8 @@ def build(
             },
         ),
         rates=RateService(database),
-        costs=CostService(database, catalogs, accelerators, clock, region=region),
+        costs=costs,
+        budgets=BudgetService(database, costs, power, clusters, clock, region=region),
         metering=MeteringService(database, the_cloud, catalogs, accelerators, clock, region=region),
         collection=CollectionService(
             database,

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Numeric,
     Table,
     Text,
     func,
@@ -682,6 +683,35 @@ webhook_deliveries: Final = Table(
     Index("ix_webhook_deliveries_webhook", "webhook_id", "seq"),
     Index("ix_webhook_deliveries_event", "event_id"),
     Index("ix_webhook_deliveries_finished", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+)
+
+# What a project may spend or draw. The state is that of the last look; `passed` are the thresholds told of in the period since span_start.
+budgets: Final = Table(
+    "budgets",
+    metadata,
+    Column("id", UUID(as_uuid=True), primary_key=True),
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("currency", Text),
+    Column("period", Text),
+    Column("amount", Numeric, nullable=False),
+    Column("thresholds", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    Column("binding", Boolean, nullable=False, server_default=text("false")),
+    Column("created_by", Text, nullable=False),
+    _at("created_at", nullable=False, server_default=func.now()),
+    _at("span_start"),
+    Column("used", Numeric),
+    Column("forecast", Numeric),
+    _at("evaluated_at"),
+    Column("passed", JSONB, nullable=False, server_default=text("'[]'::jsonb")),
+    _at("refusing_since"),
+    CheckConstraint("kind IN ('money','energy','power')", name="kind"),
+    CheckConstraint("(kind = 'money') = (currency IS NOT NULL)", name="currency"),
+    CheckConstraint("(kind = 'power') = (period IS NULL)", name="period"),
+    CheckConstraint("amount > 0", name="amount"),
+    Index("uq_budgets_name", "project_id", "name", unique=True),
 )
 
 # A plan's id is that of the job that made it.

@@ -115,7 +115,7 @@ class ClusterService:
         """Who prepares clusters' own networks, who knows cluster types by project and name, and who keeps power budgets."""
         self._networks = networks
         self._find_type = find_type
-        self._power = power if power is not None and power.set else None
+        self._power = power
 
     @contextlib.contextmanager
     def _promising(self, scope: Scope, *, validate_only: bool) -> Iterator[UnitOfWork]:
@@ -125,6 +125,9 @@ class ClusterService:
                 yield uow
             if validate_only:
                 raise _OnlyValidated
+
+    def _is_bounded(self, project_id: str) -> bool:
+        return self._power is not None and self._power.concerns(project_id)
 
     # -- create ---------------------------------------------------------------------------------------------------
 
@@ -149,7 +152,7 @@ class ClusterService:
         template, kind, wrong = self._examine(scope, catalog, fields)
         if validate_only and not findings and not wrong:
             self._require_free_name(actor, fields["name"])
-            if fields.get("network") != "isolated" and not self._power:
+            if fields.get("network") != "isolated" and not self._is_bounded(actor.project_id):
                 return None
         if findings or wrong or template is None:
             raise InvalidRequest(as_sentence([*findings, *wrong]), errors=[*findings, *wrong])
@@ -158,7 +161,7 @@ class ClusterService:
         cluster, job = self._new_create(actor, scope, fields, template)
         if kind is not None and not template.uuid:
             job = replace(job, params=job.params | {"template": kind.body(driver_of(kind, catalog))})
-        if self._power or fields.get("network") == "isolated" or (kind is not None and kind.node_groups):
+        if self._is_bounded(actor.project_id) or fields.get("network") == "isolated" or (kind is not None and kind.node_groups):
             groups = kind.node_groups if kind is not None else ()
             return self._create_together(actor, fields, cluster, job, groups, idempotency, validate_only=validate_only)
         written = self._database.acceptor.create(cluster, job, idempotency)

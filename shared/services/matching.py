@@ -339,7 +339,11 @@ class MatchService:
             shapes = self._accelerators.shapes(self._catalogs.get(scope))
             others = sum(watts_of(shapes.get(flavor)) * count for project, flavor, count in nodes if project != scope.project_id)
             headroom["site's power budget"] = self._settings.site_power_w - fleet.max_w() - others
-        return Limits(headroom, self._settings.electricity_per_kwh)
+        own = uow.budgets.bounds(scope.project_id)
+        if own.watts is not None:
+            headroom[f"project's power budget {own.power!r}"] = own.watts - fleet.max_w()
+        money = {f"budget {own.refusing.budget.name!r}, which refuses whatever adds": 0.0} if own.refusing else {}
+        return Limits(headroom, self._settings.electricity_per_kwh, money)
 
     def _waits_of(self, uow: UnitOfWork, scope: Scope) -> dict[tuple[Way, str], Wait]:
         held = self._waits.get(scope.region)

@@ -53,6 +53,7 @@ _BODIES: dict[str, Any] = {
     "POST /placements": {"cpu_cores": 1},
     "PUT /placements/{placement_id}": {"lease_seconds": 60},
     "POST /rate-cards": {"name": "x", "currency": "USD", "valid_from": "2026-01-01T00:00:00Z", "core_hour": "0.05"},
+    "POST /budgets": {"name": "x", "kind": "energy", "amount": "100"},
     "PUT /credentials": _CREDENTIAL,
     "POST /cleanup/idle-clusters": {},
     "PUT /cleanup/policy": {},
