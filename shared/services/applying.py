@@ -18,6 +18,7 @@ from shared.domain.cleanup_policy import Window
 from shared.domain.clusters import Scope
 from shared.domain.consolidation.plan import Act
 from shared.domain.jobs import JobState
+from shared.domain.plan_drift import closed_up, concerned, differences, expected
 from shared.domain.plans import (
     Limits,
     PlanState,
@@ -26,11 +27,7 @@ from shared.domain.plans import (
     Stop,
     StoredPlan,
     check_transition,
-    closed_up,
-    concerned,
-    differences,
     due,
-    expected,
     settle,
 )
 from shared.domain.ports import Actor
