@@ -8,6 +8,7 @@ from flask.sessions import SessionInterface
 from api import edge, problems
 from api.access import AccessViews
 from api.auth import Guard, KeystoneValidator, Tokens, Validator
+from api.budgets import BudgetViews
 from api.changes import ChangeViews
 from api.cleanup import CleanupViews
 from api.clusters import ClusterViews
@@ -17,6 +18,7 @@ from api.jobs import JobViews
 from api.kit import Kit, Slots
 from api.match import MatchViews
 from api.optimize import OptimizeViews
+from api.plans import PlanViews
 from api.policy import Policy
 from api.rates import RateViews
 from api.scaling import ScalingViews
@@ -67,9 +69,11 @@ def _add_views(app: Flask, kit: Any) -> None:
         MatchViews(kit),
         ScalingViews(kit),
         OptimizeViews(kit),
+        PlanViews(kit),
         RateViews(kit),
         CostViews(kit),
         UsageViews(kit),
+        BudgetViews(kit),
         JobViews(kit),
         CleanupViews(kit),
         WebhookViews(kit),

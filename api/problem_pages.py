@@ -35,7 +35,8 @@ PAGES: Final[dict[str, Page]] = {
     ),
     "forbidden": Page(
         "The token is valid, and the thing asked is not allowed: the roles in the project do not suffice (`POLICY`), the token"
-        " belongs to no project (`PROJECT_REQUIRED`), or this service may not act in the project (`NO_CREDENTIAL`).",
+        " belongs to no project (`PROJECT_REQUIRED`), this service may not act in the project (`NO_CREDENTIAL`), or a plan must be approved by"
+        " somebody else (`APPROVAL_BY_ANOTHER`) or by an admin (`APPROVAL_BY_ADMIN`).",
         "`POLICY`: reading needs the role reader, changing member, credentials admin; an installation's policy may differ."
         " `NO_CREDENTIAL`: grant the service's user the role member in the project, or register an application credential with"
         " PUT /credentials.",
@@ -59,6 +60,8 @@ PAGES: Final[dict[str, Page]] = {
     "conflict": Page(
         "The object's present state does not allow this: for example the cluster is being deleted (`CLUSTER_DELETING`), its"
         " creation failed (`CREATE_FAILED`), or Magnum can't call back what the job asked (`NOT_CANCELLABLE`)."
+        " Of plans: the plan is past that (`PLAN_STATE`), the move was not offered (`MOVE_NOT_OFFERED`), finds no room on its target"
+        " (`NO_ROOM`, `TARGET_CLOSED`), or what is held lies elsewhere or has ended (`PLACEMENT_ELSEWHERE`, `PLACEMENT_ENDED`)."
         " `IDEMPOTENCY_KEY_IN_USE`: the first request of this key is being taken at this moment. `NO_SECRET_KEY`: this"
         " installation keeps no credentials.",
         "Look at the object, then decide; the hint says what usually helps.",

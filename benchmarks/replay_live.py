@@ -155,7 +155,7 @@ class _Day:
         rows = self._container_rows()
         for key, row in rows.items():
             if key not in self._ruled:
-                policy = {"enabled": True, "trust_placements": True, "cool_down_seconds": _COOL_DOWN_S / PACE}
+                policy = {"enabled": True, "trust_placements": True, "scale_out_above": 1, "cool_down_seconds": _COOL_DOWN_S / PACE}
                 self.call("PUT", f"/clusters/{key}/scale-policy", policy)
                 self._ruled.add(key)
             for placement, (pod, cluster, node) in list(self._waiting.items()):

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from shared import settings
-from shared.domain import clusters, jobs
+from shared.domain import clusters, jobs, plans
 from shared.domain.clusters import Phase
 from shared.domain.jobs import TERMINAL, TRANSITIONS, JobKind, JobState
+from shared.domain.plans import ENDED, PlanState, StepState
 
 DOCS: Final = Path(__file__).resolve().parents[1] / "docs"
 
@@ -81,6 +82,12 @@ MEANING: Final = {
     "ELECTRICITY_RATE": "Price of a kWh; weighs watts against money when workloads are matched.",
     "PLACEMENT_LEASE": "Seconds for which capacity is held where a request names no lease.",
     "PLACEMENT_LEASE_MAX": "The longest lease, in seconds.",
+    "PLAN_VALID": "Seconds for which a plan of consolidation may be applied; then it expires.",
+    "PLAN_APPROVAL": "Who may approve plans: any `member`, an `other` member than the one who asked for it, or an `admin`.",
+    "PLAN_MAX_CLUSTERS": "Clusters of a project that plans may disturb (move something off, shrink, delete) within PLAN_WINDOW.",
+    "PLAN_WINDOW": "Seconds of that window.",
+    "PLAN_DENY_WINDOWS": "When plans begin nothing, such as `mon-fri 08:00-18:00 Asia/Seoul; sun 00:00-24:00`; UTC where no time zone is named.",
+    "PLAN_MOVE_DEADLINE": "Seconds within which moves that were offered must be reported; otherwise the plan fails.",
     "STALL_AFTER": "Seconds without any change in Magnum after which a job counts as stalled.",
     "JOB_RETENTION_DAYS": "Days for which ended jobs are kept.",
     "MONITORING_UPDATE_INTERVAL": "Seconds between samples of cluster_metrics.",
@@ -136,11 +143,11 @@ def configuration() -> str:
 
 def states() -> str:
     """docs/states.md."""
-    meanings = _comments(jobs) | _comments(clusters)
+    meanings = _comments(jobs) | _comments(clusters) | _comments(plans)
     lines = [
         "# States",
         "",
-        "Made from `shared/domain/jobs.py` and `shared/domain/clusters.py` by `make states`.",
+        "Made from `jobs.py`, `clusters.py` and `plans.py` of `shared/domain` by `make states`.",
         "",
         "## Jobs",
         "",
@@ -169,6 +176,12 @@ def states() -> str:
         "|---|---|",
     ]
     lines += [f"| `{phase}` | {meanings['Phase'][phase.name]} |" for phase in Phase]
+    lines += ["", "## Plans of consolidation", "", "| state | meaning |", "|---|---|"]
+    lines += [f"| `{one}`{' (end)' if one in ENDED else ''} | {meanings['PlanState'][one.name]} |" for one in PlanState]
+    lines += ["", "| from | to | what moves it |", "|---|---|---|"]
+    lines += [f"| `{old}` | `{new}` | {words} |" for old, ways in plans.TRANSITIONS.items() for new, words in ways.items()]
+    lines += ["", "Their steps:", "", "| state | meaning |", "|---|---|"]
+    lines += [f"| `{step}` | {meanings['StepState'][step.name]} |" for step in StepState]
     return "\n".join(lines) + "\n"
 
 

@@ -17,6 +17,8 @@ from shared.outbound import Outbound
 from shared.services.accelerators import AcceleratorService, load_catalogue
 from shared.services.access import AccessService
 from shared.services.analysis import AnalysisService
+from shared.services.applying import Applier
+from shared.services.budgets import BudgetService
 from shared.services.catalogs import Catalogs
 from shared.services.cleanup import CleanupService
 from shared.services.clusters import ClusterService
@@ -34,6 +36,7 @@ from shared.services.jobs import JobService
 from shared.services.matching import MatchService
 from shared.services.metering import MeteringService
 from shared.services.placements import PlacementService
+from shared.services.plans import PlanService
 from shared.services.power import PowerBudgets
 from shared.services.rates import RateService
 from shared.services.relay import Relay
@@ -85,12 +88,15 @@ class Container:
     scaling: ScalingService
     analysis: AnalysisService
     consolidation: ConsolidationService
+    applier: Applier
+    plans: PlanService
     access: AccessService
     health: HealthService
     metering: MeteringService
     collection: CollectionService
     rates: RateService
     costs: CostService
+    budgets: BudgetService
     credentials: CredentialService
     upkeep: Upkeep
     sweeper: Sweeper
@@ -156,7 +162,7 @@ def build(
     )
     templates = TemplateService(database, catalogs, ShippedTypes(), region=region)
     accelerators = AcceleratorService(load_catalogue(settings.placement), catalogs, region=region)
-    power = PowerBudgets(catalogs, accelerators, settings.placement)
+    power = PowerBudgets(database, catalogs, accelerators, settings.placement)
     clusters.give(stacks.prepare_network, templates.find_type, power)
     fleets = Fleets(catalogs, accelerators, watt_weight=settings.placement.watt_weight)
     matching = MatchService(
@@ -173,9 +179,11 @@ def build(
     )
     scaling = ScalingService(database, fleets, clusters, clock)
     jobs = JobService(database, clusters, nudge=nudge)
+    costs = CostService(database, catalogs, accelerators, clock, region=region)
     meters = load_telemetry(settings.telemetry_file) if settings.telemetry_file else TelemetryConfig()
     watch = Watch(accelerators, catalogs, clock, region=region)
     sweeper = Sweeper(database, clusters, watch, clock, region=region)
+    applier = Applier(database, clusters, matching, clock, region=region, settings=settings.plans)
     return Container(
         settings=settings,
         clock=clock,
@@ -201,7 +209,10 @@ def build(
             settings=settings.placement,
             nudge=nudge,
             deadline=timedelta(minutes=15),
+            valid=timedelta(seconds=settings.plans.valid_s),
         ),
+        applier=applier,
+        plans=PlanService(database, fleets, catalogs, applier, clock, settings=settings.plans),
         analysis=AnalysisService(database, fleets, matching, scaling, clusters, accelerators, clock, region=region),
         access=AccessService(database, the_cloud, clusters),
         health=HealthService(
@@ -210,9 +221,15 @@ def build(
             clock,
             broker_ping=BrokerProbe(settings.redis_url),
             is_migrated=lambda: migrate.current(engine) == migrate.head(),
+            power_budgets={
+                scope: watts
+                for scope, watts in (("site", settings.placement.site_power_w), ("project", settings.placement.project_power_w))
+                if watts is not None
+            },
         ),
         rates=RateService(database),
-        costs=CostService(database, catalogs, accelerators, clock, region=region),
+        costs=costs,
+        budgets=BudgetService(database, costs, power, clusters, clock, region=region),
         metering=MeteringService(database, the_cloud, catalogs, accelerators, clock, region=region),
         collection=CollectionService(
             database,

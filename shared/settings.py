@@ -5,12 +5,14 @@ generated from here.
 """
 
 import os
+import re
 import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv4Network, ip_network
 from urllib.parse import quote
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from environs import EnvValidationError, FileAwareEnv, validate
 from marshmallow import ValidationError
@@ -106,6 +108,28 @@ class PlacementSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DenyWindow:
+    """Hours in which no plan begins anything. ``end`` is not included; one not after ``start`` is on the next day."""
+
+    days: tuple[str, ...]
+    start: str
+    end: str
+    time_zone: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSettings:
+    """How plans of consolidation are carried out."""
+
+    valid_s: float = 3600.0  #: from when a plan was made to when it must be applied
+    approval: str = "member"  #: who may approve: any member, another than who asked for it ("other"), or an admin
+    max_clusters: int = 10  #: that may be disturbed within window_s
+    window_s: float = 3600.0
+    deny: tuple[DenyWindow, ...] = ()
+    move_deadline_s: float = 3600.0  #: from when moves are offered to when they must be reported
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything."""
 
@@ -119,6 +143,7 @@ class Settings:
     log_format: str = "console"
     network: NetworkSettings = field(default_factory=NetworkSettings)
     placement: PlacementSettings = field(default_factory=PlacementSettings)
+    plans: PlanSettings = field(default_factory=PlanSettings)
     telemetry_file: str | None = None  #: names the Prometheus servers to read; None: power is modelled, and use is not known
     webhook_networks: tuple[str, ...] = ()  #: address ranges that webhooks may reach besides the public internet
     instance: str = ""  #: names this process in leases and logs
@@ -210,6 +235,44 @@ def _are_networks(words: str) -> None:
         raise ValidationError(msg) from exc
 
 
+_DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DENY = re.compile(r"([a-z,-]+) +([0-2][0-9]:[0-5][0-9])-([0-2][0-9]:[0-5][0-9])(?: +([A-Za-z0-9_+/-]+))?")
+
+
+def deny_windows(words: str) -> tuple[DenyWindow, ...]:
+    """Windows such as ``mon-fri 08:00-18:00 Asia/Seoul; sun 00:00-24:00``. Raises ValidationError that names the wrong one."""
+    return tuple(_deny_window(one.strip()) for one in words.split(";") if one.strip())
+
+
+def _deny_window(words: str) -> DenyWindow:
+    found = _DENY.fullmatch(words)
+    if found is None:
+        msg = f"{words!r} is not like mon-fri 08:00-18:00 Asia/Seoul (several with semicolons between them)"
+        raise ValidationError(msg)
+    start, end, zone = found[2], found[3].replace("24:00", "00:00"), found[4] or "UTC"
+    if max(start, end) > "23:59":
+        msg = f"{words!r}: hours go from 00:00 to 24:00"
+        raise ValidationError(msg)
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        msg = f"{words!r}: there is no time zone {zone!r}; they are named like Asia/Seoul"
+        raise ValidationError(msg) from exc
+    days: set[str] = set()
+    for part in found[1].split(","):
+        first, _, last = part.partition("-")
+        if first not in _DAYS or (last or first) not in _DAYS:
+            msg = f"{words!r}: {part!r} is no day, nor days like mon-fri; there are: {', '.join(_DAYS)}"
+            raise ValidationError(msg)
+        begin, count = _DAYS.index(first), (_DAYS.index(last or first) - _DAYS.index(first)) % 7 + 1
+        days |= {_DAYS[(begin + number) % 7] for number in range(count)}
+    return DenyWindow(tuple(day for day in _DAYS if day in days), start, end, zone)
+
+
+def _are_deny_windows(words: str) -> None:
+    deny_windows(words)
+
+
 def _messages(exc: EnvValidationError) -> list[str]:
     messages = exc.error_messages
     by_name = messages.items() if isinstance(messages, Mapping) else {"": messages}.items()
@@ -284,6 +347,14 @@ def load() -> Settings:
             lease_s=env.float("PLACEMENT_LEASE", 3600.0, validate=positive),
             lease_max_s=env.float("PLACEMENT_LEASE_MAX", 2_592_000.0, validate=positive),
         )
+        plans = PlanSettings(
+            valid_s=env.float("PLAN_VALID", 3600.0, validate=positive),
+            approval=env.str("PLAN_APPROVAL", "member", validate=validate.OneOf(["member", "other", "admin"])),
+            max_clusters=env.int("PLAN_MAX_CLUSTERS", 10, validate=positive),
+            window_s=env.float("PLAN_WINDOW", 3600.0, validate=positive),
+            move_deadline_s=env.float("PLAN_MOVE_DEADLINE", 3600.0, validate=positive),
+        )
+        denied = env.str("PLAN_DENY_WINDOWS", "", validate=_are_deny_windows)
         database_url = _noted(_database_url, env, problems)
         redis_url = _noted(_redis_url, env, problems)
         secret_key = env.str("KCLOUD_SECRET_KEY", None)
@@ -311,6 +382,7 @@ def load() -> Settings:
         log_format=log_format,
         network=network,
         placement=placement,
+        plans=replace(plans, deny=deny_windows(denied)),
         telemetry_file=telemetry_file,
         webhook_networks=tuple(words.strip() for words in webhook_networks.split(",") if words.strip()),
         instance=f"{socket.gethostname()}:{os.getpid()}",

@@ -11,6 +11,8 @@ from shared.settings import EngineSettings
 SCALE_EVERY_S: Final = 60.0
 #: Seconds between two looks for idle clusters.
 CLEANUP_EVERY_S: Final = 60.0
+#: Seconds between two looks at budgets.
+BUDGETS_EVERY_S: Final = 60.0
 
 
 def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
@@ -34,6 +36,10 @@ def table(engine: EngineSettings) -> dict[str, dict[str, Any]]:
         "apply-scale-policies": ("maintenance.apply_scale_policies", SCALE_EVERY_S),
         # Idle times are counted in hours; a look a minute also sees short use. Longer than 30 minutes without one, and all begin anew.
         "sweep-idle-clusters": ("maintenance.sweep_idle_clusters", CLEANUP_EVERY_S),
+        # A step's job has ended, or a move was reported: the next step need not wait long. Few plans are applied at a time.
+        "apply-plans": ("maintenance.apply_plans", 5.0),
+        # What is used is a sum over a month; a minute is news enough.
+        "look-at-budgets": ("maintenance.look_at_budgets", BUDGETS_EVERY_S),
         # What webhooks are told should be news.
         "deliver-webhooks": ("maintenance.deliver_webhooks", 5.0),
         # The service's own project must be known before its first job; cheap, and again after a database was replaced.

@@ -18,7 +18,7 @@ from shared.observability.broker import BrokerProbe
 from shared.observability.logging import get_logger
 from workers.app import MAINTENANCE, TICKS, app, container
 from workers.dispatch import CeleryDispatcher
-from workers.schedule import CLEANUP_EVERY_S, SCALE_EVERY_S
+from workers.schedule import BUDGETS_EVERY_S, CLEANUP_EVERY_S, SCALE_EVERY_S
 
 if TYPE_CHECKING:
     from shared.services.converge import Converger
@@ -215,6 +215,18 @@ def watch_own_project() -> None:
 def sweep_idle_clusters() -> None:
     """Look for idle clusters, and do what the projects' policies say."""
     container().sweeper.sweep_all(every_s=CLEANUP_EVERY_S, budget_s=15.0)
+
+
+@app.task(name="maintenance.apply_plans", queue=MAINTENANCE, send_events=False)
+def apply_plans() -> None:
+    """Take plans of consolidation further."""
+    container().applier.apply_all(budget_s=15.0)
+
+
+@app.task(name="maintenance.look_at_budgets", queue=MAINTENANCE, send_events=False)
+def look_at_budgets() -> None:
+    """See how budgets stand, and do what is called for at their thresholds."""
+    container().budgets.look_at_all(every_s=BUDGETS_EVERY_S)
 
 
 @app.task(name="maintenance.deliver_webhooks", queue=MAINTENANCE, send_events=False)

@@ -33,6 +33,9 @@ class PlanStep(Strict):
     node_group = fields.String(required=True, allow_none=True)
     nodes_before = fields.Integer(required=True, allow_none=True)
     nodes = fields.Integer(required=True, allow_none=True)
+    keeps = fields.List(
+        fields.Integer(), required=True, metadata={"description": "Numbers of the nodes that a shrink leaves; empty otherwise."}
+    )
     placement_id = fields.UUID(required=True, allow_none=True, metadata={"description": "What is moved."})
     source = fields.Dict(required=True, allow_none=True, metadata={"description": "Cluster, group and number of the node."})
     target = fields.Dict(required=True, allow_none=True, metadata={"description": "Cluster, group and number of the node."})
@@ -68,7 +71,7 @@ class Plan(Strict):
     """The plan."""
 
     message = fields.String(required=True)
-    plan_id = fields.UUID(required=True, metadata={"description": "Its job."})
+    plan_id = fields.UUID(required=True, metadata={"description": "Its job's id, and its own: GET /plans/{id}."})
     steps = fields.List(fields.Nested(PlanStep), required=True)
     steps_in_all = fields.Integer(required=True)
     kept = fields.List(fields.Nested(KeptCluster), required=True)

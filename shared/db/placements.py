@@ -198,6 +198,47 @@ class PlacementRepository:
         ).mappings()
         return [placement_from(row) for row in rows]
 
+    def still_held(self, ids: Sequence[UUID]) -> set[UUID]:
+        """Which of these have not ended."""
+        rows = self._connection.execute(
+            text(
+                "SELECT id FROM placements WHERE id = ANY(CAST(:ids AS uuid[])) AND ended_at IS NULL"
+                " AND (expires_at IS NULL OR expires_at > now())"
+            ),
+            {"ids": list(ids)},
+        )
+        return {row[0] for row in rows}
+
+    def move(
+        self, placement_id: UUID, *, cluster_id: UUID, group: str, node: int, devices: Sequence[int], model: str | None
+    ) -> None:
+        """What is held lies on another node from now on."""
+        self._connection.execute(
+            text(
+                "UPDATE placements SET cluster_id = :cluster, node_group = :group, node = :node, devices = CAST(:devices AS jsonb),"
+                " accelerator = :model WHERE id = :id"
+            ),
+            {
+                "id": placement_id,
+                "cluster": cluster_id,
+                "group": group,
+                "node": node,
+                "devices": as_json(list(devices)),
+                "model": model,
+            },
+        )
+
+    def renumber(self, cluster_id: UUID, group: str, numbers: Mapping[int, int]) -> None:
+        """Nodes of a group have other numbers from now on, by the old ones; ended placements keep theirs."""
+        if numbers:
+            self._connection.execute(
+                text(
+                    "UPDATE placements p SET node = CAST(x.value AS int) FROM jsonb_each_text(CAST(:numbers AS jsonb)) AS x"
+                    " WHERE p.cluster_id = :cluster AND p.node_group = :group AND p.node = CAST(x.key AS int) AND p.ended_at IS NULL"
+                ),
+                {"cluster": cluster_id, "group": group, "numbers": as_json({str(k): v for k, v in numbers.items()})},
+            )
+
     def extend(self, project_id: str, placement_id: UUID, *, lease_s: float | None) -> Placement | None:
         """A new lease, from now on; None where it is not held any more."""
         row = (

@@ -15,13 +15,16 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from shared.db.accept import Acceptor, AcceptRepository, AlreadyWritten, CreateWriter
 from shared.db.activity import ActivityRepository
 from shared.db.audit import AuditRepository
+from shared.db.budgets import BudgetRepository
 from shared.db.cleanup import CleanupRepository
 from shared.db.cluster_types import ClusterTypeRepository
 from shared.db.clusters import ClusterRepository
+from shared.db.gauges import GaugeRepository
 from shared.db.grants import GrantRepository
 from shared.db.jobs import JobRepository
 from shared.db.metrics import MetricsRepository
 from shared.db.placements import PlacementRepository
+from shared.db.plans import PlanRepository
 from shared.db.rates import RateCardRepository
 from shared.db.scaling import ScalePolicyRepository
 from shared.db.scopes import ScopeRepository
@@ -37,7 +40,9 @@ _CONSTRAINTS: dict[str, tuple[type[KcloudError], str, str]] = {
     "uq_clusters_magnum_uuid": (Conflict, "magnum_uuid", "Another row holds this Magnum cluster."),
     "uq_stacks_live_name": (AlreadyExists, "name", "A stack of this name exists in the project."),
     "ex_address_ranges_overlap": (Conflict, "cidr", "Another network of this installation holds an address of this range."),
+    "uq_budgets_name": (AlreadyExists, "name", "The project has a budget of this name."),
     "uq_webhooks_url": (AlreadyExists, "url", "The project has a webhook of this address."),
+    "uq_plans_one_applying": (Conflict, "plan_id", "Another plan of the project is being applied."),
     "uq_jobs_one_acting": (Conflict, "cluster_id", "Another job acts on this cluster."),
 }
 
@@ -57,14 +62,17 @@ class UnitOfWork:
         self.usage = UsageRepository(connection)
         self.rates = RateCardRepository(connection)
         self.audit = AuditRepository(connection)
+        self.gauges = GaugeRepository(connection)
         self.grants = GrantRepository(connection)
         self.stacks = StackRepository(connection)
         self.types = ClusterTypeRepository(connection)
         self.activity = ActivityRepository(connection)
+        self.budgets = BudgetRepository(connection)
         self.cleanup = CleanupRepository(connection)
         self.webhooks = WebhookRepository(connection)
         self.placements = PlacementRepository(connection)
         self.scaling = ScalePolicyRepository(connection)
+        self.plans = PlanRepository(connection)
 
 
 class Database:

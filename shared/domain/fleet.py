@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from shared.domain.accelerators import NodeShape
 
 #: Why no new work is put on a cluster, by its phase.
+#: Phases in which more nodes may be on their way.
+_GROWS: Final = (Phase.PENDING, Phase.PROVISIONING, Phase.UPDATING)
 _CLOSED: Final = {
     Phase.PENDING: "NOT_READY",
     Phase.PROVISIONING: "NOT_READY",
@@ -31,9 +33,18 @@ _CLOSED: Final = {
 }
 
 
+#: In the table of clusters: open, asleep, growing (nodes are on their way; those that are there are open), and closed.
+OPEN: Final = 1
+ASLEEP: Final = 2
+GROWING: Final = 3
+SHUT: Final = 0
+
+
 @dataclass
 class Group:
-    """A node group: ``count`` nodes that exist, at most ``most`` (None: no bound of Magnum's)."""
+    """A node group: ``count`` nodes that exist, at most ``most`` (None: no bound of Magnum's). While its cluster grows, ``slots`` has
+    those on their way too.
+    """
 
     cluster: Member
     name: str
@@ -44,6 +55,11 @@ class Group:
     slots: list[int] = field(default_factory=list)
     index: int = -1
     wanted: int = 0  #: nodes that are there or promised
+
+    @property
+    def top(self) -> int:
+        """The number of the next node."""
+        return max(self.count, len(self.slots))
 
 
 @dataclass
@@ -144,7 +160,7 @@ class ProjectFleet:
         self.groups = _Rows(cluster=np.int32, shape=np.int32, count=np.int32, spare=np.int32)
         self._of_slot: list[Group | None] = []
         #: By slot: index of the cluster (-1: none), the node's number in its group, pods on it, whether one wants it alone.
-        self._slots = _Rows(cluster=np.int32, node=np.int32, pods=np.int32, alone=bool)
+        self._slots = _Rows(cluster=np.int32, node=np.int32, pods=np.int32, alone=bool, coming=bool)
         self._seats: dict[UUID, _Seat] = {}
         self._by_name: dict[str, Member] = {}
         self._max_w = 0.0
@@ -161,6 +177,12 @@ class ProjectFleet:
     def pods_on(self) -> Ints:
         """By slot: placements on the node."""
         found: Ints = self._slots.column("pods")
+        return found
+
+    @property
+    def coming_on(self) -> Bools:
+        """By slot: its node is on its way."""
+        found: Bools = self._slots.column("coming")
         return found
 
     @property
@@ -218,6 +240,10 @@ class ProjectFleet:
         """Whether a placement lies on a node that exists."""
         return placement_id in self._seats
 
+    def devices_at(self, slot: int, placement: Placement) -> tuple[int, ...] | None:
+        """The devices of a node that a placement could have now; None where it has no room."""
+        return self.capacity.devices_for(slot, shape_of(placement))
+
     # -- changing -----------------------------------------------------------------------------------------------------------
 
     def put(self, row: Mapping[str, Any], placements: Sequence[Placement], shapes: Mapping[str, NodeShape]) -> None:
@@ -248,11 +274,13 @@ class ProjectFleet:
         self.members[member.id] = member
         self._by_name[member.name] = self._by_name[str(member.id)] = member
         self.clusters.column("there")[index] = True
-        self.clusters.column("state")[index] = 1 if closed is None else 2 if phase is Phase.HIBERNATED else 0
         asleep = phase is Phase.HIBERNATED
         others = 0 if asleep else sum(group["node_count"] for group in row["groups"])
         there = row["observed_node_count"] or 0
         promised = 0 if asleep else row["node_count"]
+        grows = phase in _GROWS and promised > there and row["hibernated_sizes"] is None and row["health_status"] != "UNHEALTHY"
+        state = OPEN if closed is None else ASLEEP if asleep else GROWING if grows else SHUT
+        self.clusters.column("state")[index] = state
         self._add_group(
             member, DEFAULT_GROUP, row["flavor"], max(0, there - others), None, shapes, wanted=max(there, promised) - others
         )
@@ -361,21 +389,23 @@ class ProjectFleet:
         self.groups.column("cluster")[index] = member.index
         self.groups.column("shape")[index] = self._shape_id(shape) + 1 if shape is not None else 0
         self.groups.column("count")[index] = count
-        self.groups.column("spare")[index] = max(0, (NODE_COUNT_MAX if most is None else most) - count)
         self._add_nodes(group, range(count))
+        if self.clusters.column("state")[member.index] == GROWING:
+            self._add_nodes(group, range(count, group.wanted), coming=True)
+        self.groups.column("spare")[index] = max(0, (NODE_COUNT_MAX if most is None else most) - group.top)
 
     def grow(self, group: Group, nodes: int) -> None:
         """As if the group had so many more nodes."""
         member = group.cluster
         self._max_w -= member.max_w
-        self._add_nodes(group, range(group.count, group.count + nodes))
-        group.count += nodes
+        self._add_nodes(group, range(group.top, group.top + nodes))
+        group.count = group.top if group.shape is not None else group.count + nodes
         group.wanted = max(group.wanted, group.count)
         self._max_w += member.max_w
         self.groups.column("count")[group.index] = group.count
         self.groups.column("spare")[group.index] -= nodes
 
-    def _add_nodes(self, group: Group, numbers: range) -> None:
+    def _add_nodes(self, group: Group, numbers: range, *, coming: bool = False) -> None:
         shape, member = group.shape, group.cluster
         if shape is None:
             return  # nothing is known of its nodes: nothing can be placed there
@@ -397,6 +427,7 @@ class ProjectFleet:
             self._of_slot[slot] = group
             self._slots.column("cluster")[slot] = member.index
             self._slots.column("node")[slot] = number
+            self._slots.column("coming")[slot] = coming
             group.slots.append(slot)
 
     def _shape_id(self, shape: NodeShape) -> int:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from shared.domain.capacity import Bools, Ints, Shape
-from shared.domain.clusters import NODE_COUNT_MAX
-from shared.domain.fleet import Group, Member, ProjectFleet, nodes_for, pods_that_fit
+from shared.domain.clusters import NODE_COUNT_MAX, Phase
+from shared.domain.fleet import ASLEEP, GROWING, OPEN, SHUT, Group, Member, ProjectFleet, nodes_for, pods_that_fit
 from shared.domain.workloads import Isolation, Workload
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ _LOOKED_AT: Final = 24
 _TRIED: Final = 8
 #: The same where only the best one is asked for, and how many rejections are told then.
 _LOOKED_AT_FIRST, _TOLD_FIRST = 4, 3
-_ASLEEP: Final = 2  #: the state of a hibernated cluster in the fleet's table
 
 
 class Way(StrEnum):
@@ -237,7 +236,7 @@ class Matcher:
             words = "The workload wants a cluster to itself; {} placements are on this one."
             self._reject_at(Way.USE, "NOT_EMPTY", busy, lambda m: words.format(m.pods))
             kept &= ~busy
-        closed = kept & (fleet.clusters.column("state") == 0)
+        closed = kept & (fleet.clusters.column("state") == SHUT)
         for index in np.flatnonzero(closed).tolist():
             member = fleet.member_at(index)
             self._reject(Way.USE, member.closed or "CLOSED", f"The cluster is {member.phase}.", member.name, member)
@@ -251,31 +250,38 @@ class Matcher:
 
     def _uses(self, work: Workload, shape: Shape, allowed: Bools) -> list[Candidate]:
         fleet = self._fleet
-        open_to = allowed & (fleet.clusters.column("state") == 1)
+        state = fleet.clusters.column("state")
+        open_to = allowed & ((state == OPEN) | (state == GROWING))
         if not fleet.capacity.size or not open_to.any():
             return []
         of = fleet.cluster_of
         usable = (of >= 0) & ~fleet.alone_on
         if not open_to[fleet.clusters.column("there")].all():
             usable &= open_to[of]
-        single = work.replicas == 1
         alone = work.isolation is Isolation.NODE
         if alone:
             usable &= fleet.pods_on == 0
-        if single:
-            roomy = np.flatnonzero(fleet.capacity.fits(shape) & usable)
+        # Nodes on their way are taken where those that are there are full.
+        there = usable & ~fleet.coming_on
+        if work.replicas == 1:
+            fits = fleet.capacity.fits(shape)
+            roomy = np.flatnonzero(fits & there)
+            if not len(roomy):
+                roomy = np.flatnonzero(fits & usable)
             here = np.zeros(len(open_to), dtype=bool)
             here[of[roomy]] = True
             self._tell_full(work, shape, open_to & ~here, None)
             return self._singles(work, shape, roomy)
-        room = np.where(usable, fleet.capacity.count_fits(shape), 0)
+        each = fleet.capacity.count_fits(shape)
         if alone:
-            room = np.minimum(room, 1)
-        per_cluster = np.bincount(of[usable], weights=room[usable], minlength=len(open_to))
+            each = np.minimum(each, 1)
+        per_cluster = np.bincount(of[there], weights=each[there], minlength=len(open_to))
+        if not (per_cluster >= work.replicas).any():
+            there = usable
+            per_cluster = np.bincount(of[there], weights=each[there], minlength=len(open_to))
         enough = per_cluster >= work.replicas
         self._tell_full(work, shape, open_to & ~enough, per_cluster)
-        roomy = np.flatnonzero(usable & (room > 0) & enough[of])
-        return self._several(work, shape, roomy)
+        return self._several(work, shape, np.flatnonzero(there & (each > 0) & enough[of]))
 
     def _singles(self, work: Workload, shape: Shape, roomy: Ints) -> list[Candidate]:
         fleet = self._fleet
@@ -353,6 +359,8 @@ class Matcher:
         seats = tuple(Seat(fleet.group_of(slot).name, fleet.node_of(slot), devices, slot) for slot, devices in taken)
         nodes = len({slot for slot, _ in taken})
         stranded = max(0.0, fragmentation / 1000)
+        coming = any(fleet.coming_on[slot] for slot, _ in taken)
+        room = "of its nodes that are on their way" if coming else "of its nodes now"
         return self._priced(
             work,
             Way.USE,
@@ -360,7 +368,7 @@ class Matcher:
             cost=cost,
             watts=watts,
             added_watts=0.0,
-            wait=NOW,
+            wait=self._until_there(member) if coming else NOW,
             fragmentation=stranded,
             nodes=nodes,
             accelerator=model,
@@ -368,7 +376,7 @@ class Matcher:
             group=seats[0].group,
             seats=seats,
             reasons=(
-                f"{work.replicas} x {_words(work)} fit on {nodes} of its nodes now; nothing is added.",
+                f"{work.replicas} x {_words(work)} fit on {nodes} {room}; nothing is added.",
                 f"{stranded:.2f} accelerators become useless to other work.",
             ),
         )
@@ -401,14 +409,15 @@ class Matcher:
         per_node = np.array([0, *(pods_that_fit(node, shape, alone=alone) for node in fleet.shapes)])
         price = np.array([0.0, *(node.price_per_hour for node in fleet.shapes)])
         kind = groups.column("shape")
-        open_to = (allowed & (fleet.clusters.column("state") == 1))[groups.column("cluster")]
+        state = fleet.clusters.column("state")
+        open_to = (allowed & ((state == OPEN) | (state == GROWING)))[groups.column("cluster")]
         can = (kind > 0) & open_to & (per_node[kind] > 0)
         more = -(-work.replicas // np.maximum(per_node[kind], 1))
         bounded = can & (more > groups.column("spare"))
         for index in np.flatnonzero(bounded)[: self._tell].tolist():
             group = fleet.group_at(index)
             most = NODE_COUNT_MAX if group.most is None else group.most
-            words = f"Group {group.name} may have {most} nodes; {group.count} + {int(more[index])} are more."
+            words = f"Group {group.name} may have {most} nodes; {group.top} + {int(more[index])} are more."
             self._reject(Way.SCALE, "GROUP_FULL", words, group.cluster.name, group.cluster)
         rows = np.flatnonzero(can & ~bounded)
         added = more[rows] * price[kind[rows]]
@@ -429,14 +438,14 @@ class Matcher:
             cost=more * node.price_per_hour,
             watts=self._draw(work, node),
             added_watts=more * node.max_w,
-            wait=self._wait(Way.SCALE, group.cluster.template),
+            wait=self._wait_to_grow(group.cluster),
             fragmentation=_left(node, work, more),
             nodes=more,
             accelerator=node.accelerator.id if node.accelerator and work.accelerators else None,
             member=group.cluster,
             group=group.name,
-            target_nodes=group.count + more,
-            seats=_seats_on_new(group.name, group.count, work, shape, per_node),
+            target_nodes=group.top + more,
+            seats=_seats_on_new(group.name, group.top, work, shape, per_node),
             reasons=(f"{more} more nodes of {node.flavor} in group {group.name} hold {work.replicas} x {_words(work)}.",),
         )
 
@@ -445,7 +454,7 @@ class Matcher:
     def _woken(self, work: Workload, shape: Shape, allowed: Bools) -> list[Candidate]:
         found = []
         alone = work.isolation is Isolation.NODE
-        for index in np.flatnonzero(allowed & (self._fleet.clusters.column("state") == _ASLEEP)).tolist():
+        for index in np.flatnonzero(allowed & (self._fleet.clusters.column("state") == ASLEEP)).tolist():
             member = self._fleet.member_at(index)
             sizes = member.hibernated_sizes or {}
             room = [
@@ -537,6 +546,18 @@ class Matcher:
 
     def _draw(self, work: Workload, node: NodeShape) -> float:
         return work.replicas * node.draw_w(work.cpu_milli, work.devices)
+
+    def _until_there(self, member: Member) -> Wait:
+        """Until the nodes are there that are on their way: all that this takes, as nobody knows how far it has come."""
+        return self._wait(Way.SCALE if member.phase is Phase.UPDATING else Way.CREATE, member.template)
+
+    def _wait_to_grow(self, member: Member) -> Wait:
+        """A change waits its turn behind one that is under way."""
+        own = self._wait(Way.SCALE, member.template)
+        if self._fleet.clusters.column("state")[member.index] != GROWING:
+            return own
+        before = self._until_there(member)
+        return Wait(before.p50_s + own.p50_s, before.p90_s + own.p90_s, min(before.runs, own.runs))
 
     def _wait(self, way: Way, template: str) -> Wait:
         return self._waits.get((way, template)) or self._waits[(way, "")]

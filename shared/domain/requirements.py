@@ -112,7 +112,7 @@ class Analyst:
         why = f"{work.name}: {best.reasons[0]}" if best.reasons else work.name
         if best.way is Way.SCALE and best.member is not None:
             group = next(one for one in best.member.groups if one.name == best.group)
-            self._fleet.grow(group, (best.target_nodes or group.count) - group.count)
+            self._fleet.grow(group, (best.target_nodes or group.top) - group.top)
             change = self._found.changes.setdefault(best.member.id, Change(Need.SCALE_OUT, best.member.name, str(best.member.id)))
             change.targets = {one.name: one.count for one in best.member.groups}
             change.reasons.append(why)

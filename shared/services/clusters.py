@@ -115,7 +115,7 @@ class ClusterService:
         """Who prepares clusters' own networks, who knows cluster types by project and name, and who keeps power budgets."""
         self._networks = networks
         self._find_type = find_type
-        self._power = power if power is not None and power.set else None
+        self._power = power
 
     @contextlib.contextmanager
     def _promising(self, scope: Scope, *, validate_only: bool) -> Iterator[UnitOfWork]:
@@ -125,6 +125,9 @@ class ClusterService:
                 yield uow
             if validate_only:
                 raise _OnlyValidated
+
+    def _is_bounded(self, project_id: str) -> bool:
+        return self._power is not None and self._power.concerns(project_id)
 
     # -- create ---------------------------------------------------------------------------------------------------
 
@@ -149,7 +152,7 @@ class ClusterService:
         template, kind, wrong = self._examine(scope, catalog, fields)
         if validate_only and not findings and not wrong:
             self._require_free_name(actor, fields["name"])
-            if fields.get("network") != "isolated" and not self._power:
+            if fields.get("network") != "isolated" and not self._is_bounded(actor.project_id):
                 return None
         if findings or wrong or template is None:
             raise InvalidRequest(as_sentence([*findings, *wrong]), errors=[*findings, *wrong])
@@ -158,7 +161,7 @@ class ClusterService:
         cluster, job = self._new_create(actor, scope, fields, template)
         if kind is not None and not template.uuid:
             job = replace(job, params=job.params | {"template": kind.body(driver_of(kind, catalog))})
-        if self._power or fields.get("network") == "isolated" or (kind is not None and kind.node_groups):
+        if self._is_bounded(actor.project_id) or fields.get("network") == "isolated" or (kind is not None and kind.node_groups):
             groups = kind.node_groups if kind is not None else ()
             return self._create_together(actor, fields, cluster, job, groups, idempotency, validate_only=validate_only)
         written = self._database.acceptor.create(cluster, job, idempotency)
@@ -184,26 +187,62 @@ class ClusterService:
             replay = self._recall(uow, actor, idempotency)
             if replay:
                 return replay
-            if write is not None:
-                stack, first = write(uow)
-                deadline = first.deadline_at + self._deadlines.of(JobKind.CREATE) if first.deadline_at else None
-                job = replace(job, after_id=first.id, deadline_at=deadline)
-                cluster = replace(cluster, network_stack_id=stack.id)
-            uow.accept.cluster(replace(cluster, node_count=cluster.node_count + sum(group.node_count for group in groups)))
-            if idempotency and not uow.accept.remember(actor.project_id, idempotency, job.id):
-                raise _key_in_use()
-            uow.accept.change(job)
-            sizes = {DEFAULT_GROUP: cluster.node_count}
-            for group in groups:
-                params = {"spec": asdict(group), "node_group": group.name, "before": dict(sizes)}
-                later = self._new_job(actor, cluster, JobKind.ADD_NODE_GROUP, params)
-                waits = job.deadline_at - self._clock.now() if job.deadline_at else timedelta(0)
-                later = replace(later, deadline_at=later.deadline_at + waits if later.deadline_at else None)
-                uow.clusters.want_group(cluster.id, group)
-                uow.accept.change(later)
-                sizes[group.name] = group.node_count
-            accepted = self._accepted(uow, cluster.id, job)
+            accepted = self._write_create(uow, actor, cluster, job, groups, idempotency, network=write)
         return None if validate_only else accepted
+
+    def _write_create(
+        self,
+        uow: UnitOfWork,
+        actor: Actor,
+        cluster: Cluster,
+        job: Job,
+        groups: Sequence[NodeGroupSpec],
+        idempotency: Idempotency | None,
+        *,
+        network: Callable[[UnitOfWork], tuple[Stack, Job]] | None,
+    ) -> Accepted:
+        if network is not None:
+            stack, first = network(uow)
+            deadline = first.deadline_at + self._deadlines.of(JobKind.CREATE) if first.deadline_at else None
+            job = replace(job, after_id=first.id, deadline_at=deadline)
+            cluster = replace(cluster, network_stack_id=stack.id)
+        uow.accept.cluster(replace(cluster, node_count=cluster.node_count + sum(group.node_count for group in groups)))
+        if idempotency and not uow.accept.remember(actor.project_id, idempotency, job.id):
+            raise _key_in_use()
+        uow.accept.change(job)
+        sizes = {DEFAULT_GROUP: cluster.node_count}
+        for group in groups:
+            params = {"spec": asdict(group), "node_group": group.name, "before": dict(sizes)}
+            later = self._new_job(actor, cluster, JobKind.ADD_NODE_GROUP, params)
+            waits = job.deadline_at - self._clock.now() if job.deadline_at else timedelta(0)
+            later = replace(later, deadline_at=later.deadline_at + waits if later.deadline_at else None)
+            uow.clusters.want_group(cluster.id, group)
+            uow.accept.change(later)
+            sizes[group.name] = group.node_count
+        return self._accepted(uow, cluster.id, job)
+
+    def within_budgets(self, uow: UnitOfWork, scope: Scope) -> contextlib.AbstractContextManager[None]:
+        """For changes in a caller's own transaction: a block that raises Conflict where what it wrote breaks a power budget. To be
+        entered before any row of a cluster is locked.
+        """
+        return self._power.kept(uow, scope) if self._power else contextlib.nullcontext()
+
+    def create_within(self, uow: UnitOfWork, actor: Actor, fields: Mapping[str, Any], *, params: Mapping[str, Any]) -> Accepted:
+        """A create in a caller's own transaction, in a network that is there. ``params`` go into the job, to say why.
+
+        Raises InvalidRequest with all that is wrong, AlreadyExists where the name is taken.
+        """
+        scope = Scope(self._region, actor.project_id)
+        catalog = self._catalogs.get(scope)
+        template, kind, wrong = self._examine(scope, catalog, fields)
+        if wrong or template is None:
+            raise InvalidRequest(as_sentence(wrong), errors=wrong)
+        cluster, job = self._new_create(actor, scope, fields, template)
+        job = replace(job, params=job.params | dict(params))
+        if kind is not None and not template.uuid:
+            job = replace(job, params=job.params | {"template": kind.body(driver_of(kind, catalog))})
+        groups = kind.node_groups if kind is not None else ()
+        return self._write_create(uow, actor, cluster, job, groups, None, network=None)
 
     def _examine(
         self, scope: Scope, catalog: Catalog, fields: Mapping[str, Any]
@@ -307,18 +346,36 @@ class ClusterService:
             self._refuse_resize(uow, cluster)
             if fields.get("nodes_to_remove"):
                 self._require_choice(cluster)
-            count = fields["node_count"]
-            sizes = _sizes(uow, cluster)
-            params: dict[str, Any] = {"node_count": count, "from": cluster.node_count, "before": sizes}
-            name = fields.get("node_group") or DEFAULT_GROUP
-            if name != DEFAULT_GROUP:
-                params["node_group"] = name
-                uow.clusters.want_group(cluster.id, NodeGroupSpec(name, count))
-            if fields.get("nodes_to_remove"):
-                params["nodes_to_remove"] = list(fields["nodes_to_remove"])
-            total = sum((sizes | {name: count}).values())
-            promised = self._promise(uow, actor, cluster, JobKind.RESIZE, params, idempotency, node_count=total)
+            promised = self._write_resize(uow, actor, cluster, fields, {}, idempotency)
         return None if validate_only else promised
+
+    def resize_within(
+        self, uow: UnitOfWork, actor: Actor, cluster: Cluster, fields: Mapping[str, Any], *, params: Mapping[str, Any]
+    ) -> Accepted:
+        """The same in a transaction that holds the cluster's row; ``fields``: ``node_count``, ``node_group`` of a group that it has."""
+        self._refuse_resize(uow, cluster)
+        return self._write_resize(uow, actor, cluster, fields, params, None)
+
+    def _write_resize(
+        self,
+        uow: UnitOfWork,
+        actor: Actor,
+        cluster: Cluster,
+        fields: Mapping[str, Any],
+        why: Mapping[str, Any],
+        idempotency: Idempotency | None,
+    ) -> Accepted:
+        count = fields["node_count"]
+        sizes = _sizes(uow, cluster)
+        params: dict[str, Any] = {"node_count": count, "from": cluster.node_count, "before": sizes, **why}
+        name = fields.get("node_group") or DEFAULT_GROUP
+        if name != DEFAULT_GROUP:
+            params["node_group"] = name
+            uow.clusters.want_group(cluster.id, NodeGroupSpec(name, count))
+        if fields.get("nodes_to_remove"):
+            params["nodes_to_remove"] = list(fields["nodes_to_remove"])
+        total = sum((sizes | {name: count}).values())
+        return self._promise(uow, actor, cluster, JobKind.RESIZE, params, idempotency, node_count=total)
 
     def _promise(
         self,

@@ -1,6 +1,6 @@
 """Plans over all clusters of a project: which could go, shrink or be made, so that what runs costs less and draws less.
 
-A plan is told, not done: its steps are for whoever can move pods. Resizes and deletions are the ordinary requests.
+Making a plan changes nothing. It is kept, and whoever stands for it has it carried out: see :mod:`shared.services.plans`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from shared.domain.clusters import NODE_COUNT_MAX, Scope
 from shared.domain.consolidation.model import Cluster, Group, Pod, Problem, Spot
 from shared.domain.consolidation.plan import Plan, Step, consolidate
 from shared.domain.jobs import Job, JobError, JobKind, JobState
+from shared.domain.plans import NEW, PlanState, PlanStep, StoredPlan, concerned
 from shared.domain.ports import Actor
 from shared.errors import (
     CloudError,
@@ -24,6 +25,7 @@ from shared.errors import (
     Unavailable,
     as_sentence,
 )
+from shared.services.plan_basis import held_until, only, plan_steps, snapshot
 from shared.services.power import watts_of
 
 if TYPE_CHECKING:
@@ -67,6 +69,7 @@ class ConsolidationService:
         settings: PlacementSettings,
         nudge: Callable[[], None],
         deadline: timedelta,
+        valid: timedelta,
     ) -> None:
         self._database = database
         self._fleets = fleets
@@ -77,6 +80,7 @@ class ConsolidationService:
         self._settings = settings
         self._nudge = nudge
         self._deadline = deadline
+        self._valid = valid
 
     def request(
         self,
@@ -135,24 +139,43 @@ class ConsolidationService:
         """Make the plan of a job that a worker holds, and end the job."""
         actor = Actor(job.requested_by or "", job.project_id, frozenset({"member"}), request_id=job.request_id or "")
         try:
-            problem, names = self._problem(actor, job)
+            problem, names, seen = self._problem(actor, job)
             plan = consolidate(problem, seconds=float(job.params["max_seconds"]))
         except (LeaseLost, Unavailable, CloudError):
             raise
         except KcloudError as exc:
             error = JobError(exc.reason, exc.detail, exc.hint).as_dict()
             return self._end(job, JobState.FAILED, error=error)
-        return self._end(job, JobState.SUCCEEDED, result=_told(plan, names))
+        told = _told(plan, names)
+        steps = plan_steps(plan.steps, names, {pod.id: pod.workload for pod in problem.pods})
+        return self._end(job, JobState.SUCCEEDED, (self._stored(job, told, only(seen, concerned(steps))), steps), result=told)
 
-    def _end(self, job: Job, state: JobState, **outcome: Any) -> Job:
+    def _stored(self, job: Job, told: Mapping[str, Any], basis: Mapping[str, Any]) -> StoredPlan:
+        now = self._clock.now()
+        return StoredPlan(
+            id=job.id,
+            project_id=job.project_id,
+            region=job.region,
+            state=PlanState.PROPOSED,
+            created_at=now,
+            valid_until=now + self._valid,
+            summary={name: value for name, value in told.items() if name not in {"steps", "steps_in_all"}},
+            basis=basis,
+            requested_by=job.requested_by,
+        )
+
+    def _end(self, job: Job, state: JobState, made: tuple[StoredPlan, list[PlanStep]] | None = None, **outcome: Any) -> Job:
         with self._database.begin() as uow:
+            if made is not None:
+                uow.plans.add(*made)
             ended = uow.jobs.finish(job, state, **outcome)
             uow.jobs.record([(job.id, state.value, ended.state.value, outcome.get("error") or {})])
         return ended
 
     # -- the question -----------------------------------------------------------------------------------------------------
 
-    def _problem(self, actor: Actor, job: Job) -> tuple[Problem, dict[str, str]]:
+    def _problem(self, actor: Actor, job: Job) -> tuple[Problem, dict[str, str], dict[str, Any]]:
+        """The question, the names of its clusters, and what was seen of them."""
         scope = Scope(job.region, job.project_id)
         offers = self._matching.offers_of(actor, scope) if job.params["new_clusters"] else []
         with self._database.begin() as uow:
@@ -160,24 +183,28 @@ class ConsolidationService:
             held = uow.placements.active(scope)
             nodes = uow.placements.nodes(scope.region)
             full = {one.id: one for one in uow.clusters.by_ids(list(rows)).values()}
+            kept = held_until(uow, list(rows), self._clock.now())
         lying: dict[UUID, list[Placement]] = {}
         for one in held:
             lying.setdefault(one.cluster_id, []).append(one)
         floors = {key: self._clusters.driver_of(one).least_workers for key, one in full.items()}
         clusters = [
-            _cluster(member, rows[key], lying.get(key, []), scope, floors.get(key, 0)) for key, member in fleet.members.items()
+            _cluster(member, rows[key], lying.get(key, []), scope, floors.get(key, 0), kept=key in kept)
+            for key, member in fleet.members.items()
         ]
         new = [_possible(offer, scope) for offer in offers]
         problem = Problem(
             clusters=(*clusters, *new),
-            pods=tuple(_pod(one, fleet, scope) for key in fleet.members for one in _seated(fleet.members[key], lying.get(key, []))),
+            pods=tuple(
+                _pod(one, fleet, offers, scope) for key in fleet.members for one in _seated(fleet.members[key], lying.get(key, []))
+            ),
             money_per_watt=self._settings.electricity_per_kwh / 1000,
             money_per_move=float(job.params["cost_per_move"]),
             site_watts=self._site(scope, nodes, shapes),
             project_watts={scope.project_id: self._settings.project_power_w} if self._settings.project_power_w is not None else {},
         )
         names = {str(member.id): member.name for member in fleet.members.values()} | {one.id: one.id for one in new}
-        return problem, names
+        return problem, names, snapshot(rows.values(), held, offers)
 
     def _site(self, scope: Scope, nodes: Sequence[tuple[str, str, int]], shapes: Mapping[str, NodeShape]) -> dict[str, float]:
         if self._settings.site_power_w is None:
@@ -192,7 +219,7 @@ def _seated(member: Member, held: Sequence[Placement]) -> list[Placement]:
     return [one for one in held if one.node < counts.get(one.node_group, 0)]
 
 
-def _cluster(member: Member, row: Mapping[str, Any], held: Sequence[Placement], scope: Scope, floor: int) -> Cluster:
+def _cluster(member: Member, row: Mapping[str, Any], held: Sequence[Placement], scope: Scope, floor: int, *, kept: bool) -> Cluster:
     whole = all(group.shape is not None for group in member.groups) and len(_seated(member, held)) == len(held)
     known = [(group, group.shape) for group in member.groups if group.shape is not None]
     return Cluster(
@@ -213,7 +240,7 @@ def _cluster(member: Member, row: Mapping[str, Any], held: Sequence[Placement], 
             for group, shape in known
         ),
         fixed=member.closed is not None or not whole or not row["managed"],
-        deletable=bool(row["managed"]) and member.labels.get("persistent") != "true",
+        deletable=bool(row["managed"]) and member.labels.get("persistent") != "true" and not kept,
     )
 
 
@@ -236,7 +263,7 @@ def _group(name: str, shape: NodeShape, *, nodes: int, least: int, most: int) ->
 def _possible(offer: TypeOffer, scope: Scope) -> Cluster:
     master = offer.master
     return Cluster(
-        id=f"new:{offer.name}",
+        id=f"{NEW}{offer.name}",
         tenancy=scope.project_id,
         project=scope.project_id,
         site=scope.region,
@@ -247,9 +274,10 @@ def _possible(offer: TypeOffer, scope: Scope) -> Cluster:
     )
 
 
-def _pod(one: Placement, fleet: ProjectFleet, scope: Scope) -> Pod:
+def _pod(one: Placement, fleet: ProjectFleet, offers: Sequence[TypeOffer], scope: Scope) -> Pod:
     lacking = (
         {str(member.id) for member in fleet.members.values() if not one.labels.items() <= member.labels.items()}
+        | {f"{NEW}{offer.name}" for offer in offers if not one.labels.items() <= offer.labels.items()}
         if one.labels
         else set()
     )
@@ -278,8 +306,7 @@ def _told(plan: Plan, names: Mapping[str, str]) -> dict[str, Any]:
         "steps": [_step(number, step, names) for number, step in enumerate(plan.steps[:_STEPS_TOLD])],
         "steps_in_all": len(plan.steps),
         "kept": [
-            {"cluster_id": one.cluster, "name": names[one.cluster].removeprefix("new:"), "reason": one.reason}
-            for one in plan.rejected
+            {"cluster_id": one.cluster, "name": names[one.cluster].removeprefix(NEW), "reason": one.reason} for one in plan.rejected
         ],
         "objective": {
             "before": round(plan.objective_before, 6),
@@ -295,15 +322,16 @@ def _told(plan: Plan, names: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _step(number: int, step: Step, names: Mapping[str, str]) -> dict[str, Any]:
-    new = step.cluster.startswith("new:")
+    new = step.cluster.startswith(NEW)
     return {
         "number": number,
         "action": step.act.value,
         "cluster_id": None if new else step.cluster,
-        "name": names[step.cluster].removeprefix("new:"),
+        "name": names[step.cluster].removeprefix(NEW),
         "node_group": step.group,
         "nodes_before": step.nodes_before if step.group else None,
         "nodes": step.nodes if step.group else None,
+        "keeps": list(step.keeps),
         "placement_id": step.pod,
         "source": asdict(step.source) if step.source else None,
         "target": asdict(step.target) if step.target else None,

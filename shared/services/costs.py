@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from shared.domain.clusters import Scope
 from shared.domain.costing import PARTS, Held, Key, Line, Rater, Use, metered, spans, watts
@@ -153,6 +153,26 @@ class CostService:
             "forecast": self._forecast(book, shapes, future, meters),
         }
 
+    def spending(self, project_id: str, start: datetime, end: datetime) -> Spending:
+        """What the project has used of [start, end) by now, and what it will have by its end if all that runs now runs on."""
+        now = _aware(self._clock.now())
+        until = min(now, end)
+        with self._database.begin() as uow:
+            about = uow.usage.clusters(project_id, start, until)
+            named = {one.id: one for one in about}
+            book = book_of(uow, project_id)
+            past = uow.usage.between(list(named), start, until)
+            meters = _Meters(uow, about, start, until)
+        shapes = self._shapes(Scope(self._region, project_id))
+        spent = meters.applied([_use(named[used.cluster_id], used) for used in past], shapes)
+        coming = [
+            replace(_use(named[used.cluster_id], used), start=until, end=end) for used in past if used.is_open and until < end
+        ]
+        money, energy = _sums(book, shapes, spent, start, end)
+        more, further = _sums(book, shapes, coming, start, end)
+        expected = {code: money.get(code, Decimal(0)) + more.get(code, Decimal(0)) for code in {*money, *more}}
+        return Spending(money, energy, expected, energy + further)
+
     # -- parts ----------------------------------------------------------------------------------------------------------
 
     def _window(self, start: datetime | None, end: datetime | None, usual: datetime) -> tuple[datetime, datetime]:
@@ -194,6 +214,24 @@ class CostService:
         rows = [row for line in lines.values() for row in _rows(line, {}, book.currency)]
         totals = [{"currency": one["currency"], "total": one["total"]} for one in _totals(rows)]
         return {"start": start, "end": end, "total_cost": _total(totals, book.currency), "totals": totals}
+
+
+class Spending(NamedTuple):
+    """Money by currency, and kWh: so far, and expected by the end."""
+
+    money: dict[str, Decimal]
+    kwh: Decimal
+    expected_money: dict[str, Decimal]
+    expected_kwh: Decimal
+
+
+def _sums(
+    book: Book, shapes: Mapping[str, NodeShape], uses: Sequence[Use], start: datetime, end: datetime
+) -> tuple[dict[str, Decimal], Decimal]:
+    lines = Rater(book, shapes, start, end).rate(uses, [start, end], lambda _use, _workload: "")
+    rows = [row for line in lines.values() for row in _rows(line, {}, book.currency)]
+    energy = sum((line.energy_kwh for line in lines.values()), Fraction(0))
+    return {one["currency"]: Decimal(one["total"]) for one in _totals(rows)}, Decimal(f"{float(energy):.9f}")
 
 
 class _Meters:

@@ -106,6 +106,8 @@ class Fleets:
             rows = uow.placements.clusters(scope, changed) if changed else []
             placements = _by_cluster(uow.placements.active(scope, changed)) if changed else {}
             self._expire(held.fleet, uow, scope, held.horizon, placements)
+        for row in rows:  # before any is put: a placement may have gone from one of them to another
+            held.fleet.drop(row["id"])
         for row in rows:
             held.fleet.put(dict(row), placements.get(row["id"], []), shapes)
         learnt = uow.placements.prices(scope)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -15,7 +15,7 @@ from shared.errors import KcloudError
 from shared.observability.metrics import REGISTRY
 
 if TYPE_CHECKING:
-    from shared.db.uow import Database
+    from shared.db.uow import Database, UnitOfWork
     from shared.domain.ports import Clock, Cloud
 
 _PING_TTL_S = 5.0
@@ -32,12 +32,14 @@ class HealthService:
         *,
         broker_ping: Callable[[], str],
         is_migrated: Callable[[], bool],
+        power_budgets: Mapping[str, float],
     ) -> None:
         self._database = database
         self._cloud = cloud
         self._clock = clock
         self._broker_ping = broker_ping
         self._is_migrated = is_migrated
+        self._budgets = power_budgets
         self._held: tuple[dict[str, str], float] = ({}, 0.0)
         self._lock = threading.Lock()
         self._migrated = False
@@ -81,7 +83,46 @@ class HealthService:
             for phase, count in uow.clusters.counts():
                 clusters.labels(phase).set(count)
             stalled.set(uow.jobs.stalled())
+            self._system(registry, uow)
         return generate_latest(registry) + self._counted()
+
+    def _system(self, registry: CollectorRegistry, uow: UnitOfWork) -> None:
+        found = uow.gauges
+
+        def gauge(name: str, about: str, rows: Iterable[tuple[tuple[str, ...], float]], *labels: str) -> None:
+            made = Gauge(f"kcloud_{name}", about, labels, registry=registry)
+            for values, number in rows:
+                (made.labels(*values) if labels else made).set(number)
+
+        draws = found.draws()
+        gauge(
+            "project_watts",
+            "Watts of a project's clusters, latest samples",
+            [((d.project_id,), d.watts) for d in draws],
+            "project_id",
+        )
+        told = [((d.project_id,), d.cost_per_hour) for d in draws]
+        gauge("project_cost_per_hour", "Cost per hour of a project's clusters, latest samples", told, "project_id")
+        measured = [((), sum(d.measured_watts for d in draws))]
+        gauge("measured_watts", "Watts of clusters whose draw is measured, in whole or in part", measured)
+        limits = [((scope,), watts) for scope, watts in self._budgets.items()]
+        gauge("power_budget_watts", "Watts that may be drawn at most, by setting", limits, "scope")
+        meters = found.meters()
+        gauge("meter_up", "1: the source of measurements answered last time", [((m[0],), m[1]) for m in meters], "source")
+        gauge("meter_age_seconds", "Since the source last answered as a whole", [((m[0],), m[2]) for m in meters], "source")
+        gauge("meter_samples", "Samples of the source's last answer", [((m[0],), m[3]) for m in meters], "source")
+        gauge("meter_findings", "Kinds of values that were left out of it", [((m[0],), m[4]) for m in meters], "source")
+        for name, about, label, counts in (
+            ("webhook_deliveries", "Deliveries to webhooks (ended ones: of the last day)", "state", found.deliveries()),
+            ("plans", "Plans of consolidation", "state", found.plans()),
+            ("cleanup_clusters", "Clusters that cleanup takes for idle", "stage", found.cleanup()),
+        ):
+            gauge(name, about, [((key,), count) for key, count in counts], label)
+        gauge("placements", "Placements that hold something", [((), found.placements())])
+        gauge("webhook_late_seconds", "How long the longest-waiting delivery is past its time", [((), found.oldest_delivery_s())])
+        gauge("tick_late_seconds", "How long the most overdue look at a project is past its time", [((), found.late_tick_s())])
+        gauge("inventory_late_seconds", "The same of inventories", [((), found.late_inventory_s())])
+        gauge("periodic_age_seconds", "Since beat's work was last done", [((name,), age) for name, age in found.periodic()], "task")
 
     def _counted(self) -> bytes:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:

@@ -339,7 +339,11 @@ class MatchService:
             shapes = self._accelerators.shapes(self._catalogs.get(scope))
             others = sum(watts_of(shapes.get(flavor)) * count for project, flavor, count in nodes if project != scope.project_id)
             headroom["site's power budget"] = self._settings.site_power_w - fleet.max_w() - others
-        return Limits(headroom, self._settings.electricity_per_kwh)
+        own = uow.budgets.bounds(scope.project_id)
+        if own.watts is not None:
+            headroom[f"project's power budget {own.power!r}"] = own.watts - fleet.max_w()
+        money = {f"budget {own.refusing.budget.name!r}, which refuses whatever adds": 0.0} if own.refusing else {}
+        return Limits(headroom, self._settings.electricity_per_kwh, money)
 
     def _waits_of(self, uow: UnitOfWork, scope: Scope) -> dict[tuple[Way, str], Wait]:
         held = self._waits.get(scope.region)
@@ -451,7 +455,7 @@ def _begin_of(job: Job, number: int, outcome: _Outcome) -> dict[str, Any] | None
         return None
     if best.type is not None:
         fields: dict[str, Any] = {
-            "name": f"{_slug(outcome.work.name)}-{job.id.hex[:8]}-{number}",
+            "name": f"{slug(outcome.work.name)}-{job.id.hex[:8]}-{number}",
             "cluster_template_id": best.type.name,
             "node_count": best.target_nodes or 1,
             "master_count": best.type.masters,
@@ -478,7 +482,8 @@ def _recalled(document: Mapping[str, Any], cluster_id: UUID) -> Placement:
     return Placement(created_at=_EPOCH, **values)
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
+    """A name that Magnum takes, as near to this one as may be."""
     kept = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in name).strip("-")[:40]
     return kept if kept and kept[0].isalpha() else f"w-{kept}".rstrip("-")
 

@@ -26,7 +26,8 @@ from shared.domain.lifecycle import baseline_of
 from shared.domain.ports import Announcer, Clock, Cloud, CloudGateway
 from shared.domain.reasons import classify
 from shared.errors import CloudBeingWritten, CloudError, CloudRejected, CloudThrottled, CloudTimeout, LeaseLost, Unavailable
-from shared.observability.logging import get_logger
+from shared.observability.logging import bound, get_logger
+from shared.observability.metrics import JOBS_FINISHED
 from shared.services.hot import HotTemplates
 from shared.services.sizing import Call, after_end, next_call
 from shared.services.stack_jobs import drop_network
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from shared.db.uow import Database
+    from shared.domain.stacks import Stack
     from shared.settings import EngineSettings
 
 log = get_logger(__name__)
@@ -83,17 +85,23 @@ class Runner:
             cluster = uow.clusters.by_id(job.cluster_id) if job.cluster_id else None
             stack = uow.stacks.by_id(job.stack_id) if job.stack_id else None
             uow.scopes.ensure(Scope(job.region, job.project_id))
+        # Every line that is written meanwhile, whoever writes it, leads back to the request.
+        with bound(job_id=job.id, cluster_id=job.cluster_id, request_id=job.request_id):
+            return self._further(job, cluster, stack)
+
+    def _further(self, job: Job, cluster: Cluster | None, stack: Stack | None) -> Job | None:
         after = None
         if job.kind in self._decisions:
-            log.info("job.claimed", job_id=str(job.id), kind=job.kind.value, attempt=job.attempts)
+            log.info("job.claimed", kind=job.kind.value, attempt=job.attempts)
             after = self._decided(job)
         elif cluster is not None:
-            log.info("job.claimed", job_id=str(job.id), kind=job.kind.value, cluster=cluster.name, attempt=job.attempts)
+            log.info("job.claimed", kind=job.kind.value, cluster=cluster.name, attempt=job.attempts)
             after = self._guarded(job, lambda: self._step(job, cluster), lambda exc: self._after_error(job, cluster, exc))
         elif stack is not None:  # the table's check sees to it that a job has one of the two
-            log.info("job.claimed", job_id=str(job.id), kind=job.kind.value, stack=stack.name, attempt=job.attempts)
+            log.info("job.claimed", kind=job.kind.value, stack=stack.name, attempt=job.attempts)
             after = self._guarded(job, lambda: self._stacks.step(job, stack), lambda exc: self._stacks.after_error(job, stack, exc))
         if after is not None and after.is_terminal:
+            JOBS_FINISHED.labels(after.kind.value, after.state.value, (after.error or {}).get("reason", "")).inc()
             self._announcer.finished(after)
         return after
 

@@ -43,7 +43,8 @@ class Upkeep:
                 verdict_days=self._engine.job_retention_days, step_days=self._engine.metrics_retention_days
             )
             deliveries = uow.webhooks.forget_old(days=self._engine.job_retention_days)
-        counts = {"jobs": jobs, "samples": samples, "looks": looks, "deliveries": deliveries}
+            plans = uow.plans.forget_old(days=self._engine.job_retention_days)
+        counts = {"jobs": jobs, "samples": samples, "looks": looks, "deliveries": deliveries, "plans": plans}
         if any(counts.values()):
             log.info("upkeep.retained", **counts)
         return counts

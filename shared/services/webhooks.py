@@ -36,6 +36,10 @@ EVENTS: Final[dict[str, str]] = {
     "cleanup.confirmed": "Its grace is over; it goes in the next window.",
     "cleanup.deleting": "A job hibernates or deletes it.",
     "cleanup.active": "It is in use again, or its cleanup was cancelled, or is done by hibernating it.",
+    "budget.threshold": "A part of a budget is used, or expected to be.",
+    "plan.moves.offered": "A plan needs these placements moved: whoever can does so, and reports each.",
+    "plan.applied": "A plan is done.",
+    "plan.stopped": "A plan ended before its last step: it is stale, failed or cancelled.",
 }
 TRIES: Final = 10
 MOST_PER_PROJECT: Final = 20

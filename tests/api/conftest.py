@@ -35,7 +35,7 @@ def world(_wired: tuple[Container, FakeCloud, Flask, Tokens]) -> World:
             text(
                 "TRUNCATE clusters, jobs, job_events, idempotency_keys, usage_intervals, scopes, credentials, stacks, address_ranges,"
                 " cluster_types, placements, fleet_changes, shape_mixes, durations, cleanup_policies, webhooks, cluster_metrics,"
-                " rate_cards CASCADE"
+                " rate_cards, plans CASCADE"
             )
         )
         connection.execute(text("TRUNCATE audit_events"))

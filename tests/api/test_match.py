@@ -222,6 +222,46 @@ def test_a_lack_of_nodes_is_mended_and_the_new_ones_are_held(world: World, membe
     assert "decided" not in member("GET", f"/jobs/{response.get_json()['job_id']}").get_json()["params"]
 
 
+def test_who_comes_while_a_cluster_is_made_shares_it(world: World, member: Caller) -> None:
+    small = {"type": "ml_training", "gpu_required": True, "gpu_count": 1, "cpu_cores": 8, "memory_gb": 32, "place": True}
+    jobs = []
+    for _ in range(4):
+        jobs.append(member("POST", "/match/workload", small).get_json()["job_id"])
+        world.run(jobs[-1])
+    results = [member("GET", f"/jobs/{job}").get_json()["result"] for job in jobs]
+    [made] = member("GET", "/clusters").get_json()
+    assert [one["action"] for one in results] == ["create_new", "use_existing", "use_existing", "use_existing"]
+    assert {one["cluster"]["id"] for one in results[1:]} == {made["id"]}
+    assert all(one["candidates"][0]["wait_seconds"]["p50"] > 0 for one in results)
+    assert "on their way" in results[1]["candidates"][0]["reasons"][0]
+    held = [one for result in results for one in result["placements"]]
+    assert sorted(device for one in held for device in one["devices"]) == [0, 1, 2, 3]
+    # Its only node is full: the fifth waits for another one of the same cluster, behind its creation.
+    fifth = problemless(member("POST", "/match/workload", small | {"place": False}, headers=NOW))
+    assert {one["way"] for one in fifth["candidates"]} == {"scale_existing", "create_new"}
+    grow = next(one for one in fifth["candidates"] if one["way"] == "scale_existing")
+    assert (grow["target_nodes"], grow["cluster_id"]) == (2, made["id"])
+    assert grow["wait_seconds"]["p50"] > results[1]["candidates"][0]["wait_seconds"]["p50"]
+    assert world.complete(results[0]["job_id"], PROJECT)["state"] == "succeeded"
+    there = problemless(member("GET", "/clusters/available"))["clusters"][0]
+    assert (there["placements"], there["displaced"]) == (4, 0)
+
+
+def test_a_cluster_that_grows_goes_on_taking_work_on_the_nodes_that_it_has(
+    world: World, member: Caller, cluster: dict[str, Any]
+) -> None:
+    grown = problemless(member("PUT", f"/clusters/{cluster['id']}/scale", {"node_count": 3}))
+    for number in range(3):
+        answer = match(member, place=True)
+        assert (answer["action"], answer["cluster"]["id"]) == ("use_existing", cluster["id"])
+        assert (answer["candidates"][0]["wait_seconds"]["p50"] > 0) == (number == 2)
+    assert match(member)["action"] != "use_existing"
+    assert world.complete(grown["job_id"], PROJECT)["state"] == "succeeded"
+    # One that shrinks does not: which of its nodes go is not known.
+    member("PUT", f"/clusters/{cluster['id']}/scale", {"node_count": 2})
+    assert codes(match(member, gpu_count=1, cpu_cores=1, memory_gb=1))["CHANGING"] == 1
+
+
 def test_a_match_that_a_worker_repeats_grows_the_cluster_once(
     world: World, member: Caller, cluster: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ _BODIES: dict[str, Any] = {
     "POST /placements": {"cpu_cores": 1},
     "PUT /placements/{placement_id}": {"lease_seconds": 60},
     "POST /rate-cards": {"name": "x", "currency": "USD", "valid_from": "2026-01-01T00:00:00Z", "core_hour": "0.05"},
+    "POST /budgets": {"name": "x", "kind": "energy", "amount": "100"},
     "PUT /credentials": _CREDENTIAL,
     "POST /cleanup/idle-clusters": {},
     "PUT /cleanup/policy": {},
@@ -86,6 +87,8 @@ def _send(caller: Caller, operation: str, made: Mapping[str, str]) -> TestRespon
         placement_id=_UUID,
         webhook_id=_UUID,
         card_id=_UUID,
+        plan_id=_UUID,
+        number="0",
         node_group="default-worker",
         slug="conflict",
     )

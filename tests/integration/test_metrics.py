@@ -306,7 +306,7 @@ def test_the_migration_goes_down_and_up_with_samples_inside(url: str, database: 
             uow.connection.execute(text("SELECT compress_chunk(c) FROM show_chunks('cluster_metrics') c"))
     end = BASE + timedelta(days=3)
     before = [points(database, BASE, end, step, cluster=cluster) for step in (60, 3600, 86_400) for cluster in CLUSTERS]
-    migrate.downgrade(url, "0010")
+    migrate.downgrade(url, "0012")
     with database.single() as uow:
         assert uow.connection.execute(text("SELECT count(*) FROM cluster_metrics")).scalar_one() == len(rows)
     migrate.upgrade(url)

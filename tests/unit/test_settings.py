@@ -135,3 +135,41 @@ def test_database_address_alone_is_missing() -> None:
 def test_redis_on_a_socket(given: pytest.MonkeyPatch) -> None:
     given.setenv("REDIS_URL", "unix:///run/v.sock")
     assert settings.load().redis_url == "redis+socket:///run/v.sock"
+
+
+@pytest.mark.parametrize(
+    "words,windows",
+    [
+        ("", ()),
+        ("mon-fri 08:00-18:00 Asia/Seoul", [(("mon", "tue", "wed", "thu", "fri"), "08:00", "18:00", "Asia/Seoul")]),
+        (
+            "sat-mon 22:00-04:00; wed,fri 00:00-24:00 UTC;",
+            [(("mon", "sat", "sun"), "22:00", "04:00", "UTC"), (("wed", "fri"), "00:00", "00:00", "UTC")],
+        ),
+    ],
+)
+def test_deny_windows_of_plans(given: pytest.MonkeyPatch, words: str, windows: list[tuple[tuple[str, ...], str, str, str]]) -> None:
+    given.setenv("PLAN_DENY_WINDOWS", words)
+    assert settings.load().plans.deny == tuple(settings.DenyWindow(*one) for one in windows)
+
+
+@pytest.mark.parametrize(
+    "words,why",
+    [
+        ("always", "'always' is not like mon-fri 08:00-18:00 Asia/Seoul"),
+        ("mon 08:00-18:00; x", "'x' is not like"),
+        ("mon-fry 08:00-18:00", "'mon-fry' is no day"),
+        ("mon 08:00-25:00", "hours go from 00:00 to 24:00"),
+        ("mon 24:00-08:00", "hours go from 00:00 to 24:00"),
+        ("mon 08:00-18:00 Asia/Soul", "there is no time zone 'Asia/Soul'"),
+    ],
+)
+def test_what_is_wrong_with_a_deny_window_is_said_beside_the_rest(given: pytest.MonkeyPatch, words: str, why: str) -> None:
+    given.setenv("PLAN_DENY_WINDOWS", words)
+    given.setenv("PLAN_MAX_CLUSTERS", "0")
+    given.setenv("PLAN_APPROVAL", "nobody")
+    with pytest.raises(ConfigurationError) as wrong:
+        settings.load()
+    assert why in wrong.value.detail
+    for name in ("PLAN_DENY_WINDOWS", "PLAN_MAX_CLUSTERS", "PLAN_APPROVAL"):
+        assert name in wrong.value.detail

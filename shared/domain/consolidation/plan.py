@@ -18,6 +18,7 @@ from typing import Final
 
 from shared.domain.consolidation.fleet import MONEY, WATT, Fleet
 from shared.domain.consolidation.model import Layout, Problem, Spot, findings, present
+from shared.domain.consolidation.numbering import in_turn, numbered
 from shared.domain.consolidation.packing import cost_per_hour, disruption, objective, violations, watts
 from shared.domain.consolidation.relaxation import lower_bound
 from shared.domain.consolidation.search import improve
@@ -41,7 +42,9 @@ class Act(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step. ``group``, ``nodes_before`` and ``nodes`` of a resize; ``pod``, ``source`` and ``target`` of a move."""
+    """One step. ``group``, ``nodes_before`` and ``nodes`` of a resize, ``keeps`` the numbers of the nodes that a shrink leaves; ``pod``,
+    ``source`` and ``target`` of a move.
+    """
 
     act: Act
     cluster: str
@@ -49,6 +52,7 @@ class Step:
     group: str | None = None
     nodes_before: int = 0
     nodes: int = 0
+    keeps: tuple[int, ...] = ()
     pod: str | None = None
     source: Spot | None = None
     target: Spot | None = None
@@ -186,11 +190,18 @@ def _best(problem: Problem, layouts: Iterable[Layout]) -> Layout | None:
 
 def _plan(problem: Problem, layout: Layout, bound: float, slack: float) -> Plan:
     now = present(problem)
+    layout = numbered(problem, layout)
     value = objective(problem, layout)
     bound = max(0.0, min(bound, value))
+    turn = {pod: number for number, pod in enumerate(in_turn(problem, layout))}
     return Plan(
         layout=layout,
-        steps=tuple(sorted(_steps(problem, layout), key=lambda s: (list(Act).index(s.act), s.cluster, s.group or "", s.pod or ""))),
+        steps=tuple(
+            sorted(
+                _steps(problem, layout),
+                key=lambda s: (list(Act).index(s.act), turn.get(s.pod or "", 0), s.cluster, s.group or ""),
+            )
+        ),
         rejected=tuple(_rejected(problem, layout, optimal=value - bound <= 2 * slack + 1e-9)),
         objective=value,
         bound=bound,
@@ -228,7 +239,8 @@ def _steps(problem: Problem, layout: Layout) -> Iterable[Step]:
             change = count - g.nodes
             worth = f"{change * g.cost_per_hour:+.4f} per hour and {change * g.watts:+g} W"
             act, words = (Act.GROW, "It takes more pods") if change > 0 else (Act.SHRINK, "The other nodes hold what is left")
-            yield Step(act, c.id, f"{words}; {worth}.", group=g.name, nodes_before=g.nodes, nodes=count)
+            keeps = tuple(sorted(there.get(g.name, ()))) if act is Act.SHRINK else ()
+            yield Step(act, c.id, f"{words}; {worth}.", group=g.name, nodes_before=g.nodes, nodes=count, keeps=keeps)
     for pod in problem.pods:
         to = layout.spots[pod.id]
         if to != pod.at:

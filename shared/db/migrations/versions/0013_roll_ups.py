@@ -6,16 +6,16 @@ are not the last word; the views take such hours from the samples, so that they 
 
 Old code is still running while this is applied: expand first, contract in a later release.
 
-Revision: 0011
-Follows: 0010
+Revision: 0013
+Follows: 0012
 """
 
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy import text
 
-revision = "0011"
-down_revision = "0010"
+revision = "0013"
+down_revision = "0012"
 branch_labels = None
 depends_on = None
 
