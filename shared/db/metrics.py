@@ -14,7 +14,7 @@ _HOURS_AT_ONCE: Final = 4
 #: Any number that no other user of this database takes.
 _ROLLING: Final = 0x6B726F6C6C
 
-#: part of a field -> (over samples, over parts). Migration 0011 makes the same of them in the roll-ups; tests compare both.
+#: part of a field -> (over samples, over parts). Migration 0013 makes the same of them in the roll-ups; tests compare both.
 _PARTS: Final = {
     "samples": ("count(*)", "sum(samples)::bigint"),
     "nodes_sum": ("sum(node_count)::float8", "sum(nodes_sum)"),
