@@ -41,6 +41,7 @@ from shared.services.power import PowerBudgets
 from shared.services.rates import RateService
 from shared.services.relay import Relay
 from shared.services.runner import Runner
+from shared.services.savings import SavingsService
 from shared.services.scaling import ScalingService
 from shared.services.stacks import StackService
 from shared.services.sweeping import Sweeper
@@ -97,6 +98,7 @@ class Container:
     rates: RateService
     costs: CostService
     budgets: BudgetService
+    savings: SavingsService
     credentials: CredentialService
     upkeep: Upkeep
     sweeper: Sweeper
@@ -229,6 +231,7 @@ def build(
         ),
         rates=RateService(database),
         costs=costs,
+        savings=SavingsService(database, catalogs, accelerators, clock, region=region),
         budgets=BudgetService(database, costs, power, clusters, clock, region=region),
         metering=MeteringService(database, the_cloud, catalogs, accelerators, clock, region=region),
         collection=CollectionService(

@@ -4,6 +4,9 @@ from marshmallow import fields
 
 from api.schemas.fields import Strict
 from shared.domain.costing import GROUPS
+from shared.domain.savings import CAUSES as SAVING_CAUSES
+from shared.domain.savings import KINDS as SAVING_KINDS
+from shared.services.savings import GROUPS as SAVING_GROUPS
 
 _WORDS = {
     "allocated": "Of workers, what placements hold of their scarcest resource.",
@@ -137,4 +140,53 @@ class ProjectCosts(_Costs):
 
     group_by = fields.List(fields.String(metadata={"enum": list(GROUPS)}), required=True)
     rows = fields.List(fields.Nested(CostRow), required=True)
+    timestamp = fields.DateTime(required=True)
+
+
+#: Of the table of single changes.
+SAVINGS_COLUMNS = (
+    "job_id",
+    "at",
+    "cluster_id",
+    "cluster",
+    "kind",
+    "cause",
+    "currency",
+    "predicted",
+    "realised",
+    "predicted_kwh",
+    "realised_kwh",
+)
+
+
+class SavingsSum(Strict):
+    """In one currency; nothing is converted. Energy stands with the main currency, by the model of nodes' draw."""
+
+    currency = fields.String(required=True)
+    predicted = _money("Had each taken effect at once and lasted.")
+    realised = _money("What ran before, less the most that has run since.")
+    predicted_kwh = fields.Float(required=True)
+    realised_kwh = fields.Float(required=True)
+
+
+class SavingsRow(SavingsSum):
+    """One change, or one group of them: only the names that were grouped by are there."""
+
+    job_id = fields.UUID()
+    at = fields.DateTime()
+    cluster_id = fields.UUID()
+    cluster = fields.String()
+    kind = fields.String(metadata={"enum": list(SAVING_KINDS)})
+    cause = fields.String(metadata={"enum": list(SAVING_CAUSES)})
+
+
+class Savings(Strict):
+    """What changes that took nodes away were to save, and did."""
+
+    start = fields.DateTime(required=True)
+    end = fields.DateTime(required=True)
+    group_by = fields.List(fields.String(metadata={"enum": list(SAVING_GROUPS)}), required=True)
+    currency = fields.String(required=True)
+    totals = fields.List(fields.Nested(SavingsSum), required=True)
+    rows = fields.List(fields.Nested(SavingsRow), required=True, metadata={"description": "The latest 1,000 changes."})
     timestamp = fields.DateTime(required=True)

@@ -715,6 +715,25 @@ budgets: Final = Table(
     Index("uq_budgets_name", "project_id", "name", unique=True),
 )
 
+# Changes that took nodes away: what ran of each group when they were promised, and what they were to leave.
+savings: Final = Table(
+    "savings",
+    metadata,
+    Column("job_id", UUID(as_uuid=True), primary_key=True),  # no foreign key: retention forgets jobs sooner
+    Column("seq", BigInteger, Identity(), nullable=False),
+    Column("project_id", Text, nullable=False),
+    Column("cluster_id", UUID(as_uuid=True), nullable=False),
+    Column("cluster_name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("requested_by", Text),
+    _at("at", nullable=False, server_default=func.now()),
+    _json("groups"),
+    CheckConstraint("kind IN ('scale_in','hibernate','delete','remove_node_group')", name="kind"),
+    CheckConstraint("cause IN ('user','policy','cleanup','plan','budget')", name="cause"),
+    Index("ix_savings_project", "project_id", "at"),
+)
+
 # A plan's id is that of the job that made it.
 plans: Final = Table(
     "plans",

@@ -26,6 +26,7 @@ from shared.db.metrics import MetricsRepository
 from shared.db.placements import PlacementRepository
 from shared.db.plans import PlanRepository
 from shared.db.rates import RateCardRepository
+from shared.db.savings import SavingsRepository
 from shared.db.scaling import ScalePolicyRepository
 from shared.db.scopes import ScopeRepository
 from shared.db.series import SeriesRepository
@@ -71,6 +72,7 @@ class UnitOfWork:
         self.cleanup = CleanupRepository(connection)
         self.webhooks = WebhookRepository(connection)
         self.placements = PlacementRepository(connection)
+        self.savings = SavingsRepository(connection)
         self.scaling = ScalePolicyRepository(connection)
         self.plans = PlanRepository(connection)
 

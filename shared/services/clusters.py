@@ -37,6 +37,7 @@ from shared.errors import (
     Unavailable,
     as_sentence,
 )
+from shared.services.savings import enter
 from shared.services.stack_jobs import drop_network
 from shared.services.templates import as_template, driver_of, problems_of
 from shared.services.usage import tell
@@ -393,6 +394,7 @@ class ClusterService:
         if idempotency and not uow.accept.remember(actor.project_id, idempotency, job.id):
             raise _key_in_use()
         uow.accept.change(job)
+        enter(uow, cluster, job)
         made = cluster.phase is not Phase.PENDING and cluster.phase is not Phase.PROVISIONING
         uow.clusters.want(cluster.id, phase=Phase.UPDATING if made else cluster.phase, node_count=node_count)
         return self._accepted(uow, cluster.id, job)
@@ -686,6 +688,7 @@ class ClusterService:
         job = self._new_job(actor, cluster, JobKind.DELETE, dict(params or {}))
         uow.jobs.overtake(cluster.id, reason=reason, by=job.id, kinds=OVERTAKEN)
         uow.accept.change(job)
+        enter(uow, cluster, job)
         uow.clusters.want(cluster.id, phase=Phase.DELETING)
         drop_network(uow, cluster, job, self._clock.now())
         return self._accepted(uow, cluster.id, job)

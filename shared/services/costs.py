@@ -168,8 +168,8 @@ class CostService:
         coming = [
             replace(_use(named[used.cluster_id], used), start=until, end=end) for used in past if used.is_open and until < end
         ]
-        money, energy = _sums(book, shapes, spent, start, end)
-        more, further = _sums(book, shapes, coming, start, end)
+        money, energy = sums(book, shapes, spent, start, end)
+        more, further = sums(book, shapes, coming, start, end)
         expected = {code: money.get(code, Decimal(0)) + more.get(code, Decimal(0)) for code in {*money, *more}}
         return Spending(money, energy, expected, energy + further)
 
@@ -225,9 +225,10 @@ class Spending(NamedTuple):
     expected_kwh: Decimal
 
 
-def _sums(
+def sums(
     book: Book, shapes: Mapping[str, NodeShape], uses: Sequence[Use], start: datetime, end: datetime
 ) -> tuple[dict[str, Decimal], Decimal]:
+    """What these uses of [start, end) cost by currency, and their kWh."""
     lines = Rater(book, shapes, start, end).rate(uses, [start, end], lambda _use, _workload: "")
     rows = [row for line in lines.values() for row in _rows(line, {}, book.currency)]
     energy = sum((line.energy_kwh for line in lines.values()), Fraction(0))
@@ -266,10 +267,14 @@ class _Meters:
         return min(1.0, measured / max(1, -((begin - last) // _HOUR)))
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]], text_of: Callable[[datetime], str | None]) -> str:
-    """Rows as CSV (RFC 4180), the first line naming the columns; what is not known is empty."""
+def as_csv(
+    rows: Sequence[Mapping[str, Any]],
+    text_of: Callable[[datetime], str | None],
+    empty: Sequence[str] = ("start", "end", "currency", *PARTS, "total", *_QUANTITIES),
+) -> str:
+    """Rows as CSV (RFC 4180), the first line naming the columns (``empty``: those of no rows); what is not known is empty."""
     out = io.StringIO()
-    columns = list(rows[0]) if rows else ["start", "end", "currency", *PARTS, "total", *_QUANTITIES]
+    columns = list(rows[0]) if rows else list(empty)
     writer = csv.writer(out)
     writer.writerow(columns)
     for row in rows:

@@ -42,9 +42,10 @@ class Upkeep:
             looks = uow.cleanup.forget_old(
                 verdict_days=self._engine.job_retention_days, step_days=self._engine.metrics_retention_days
             )
+            saved = uow.savings.forget_old(days=self._engine.metrics_retention_days)
             deliveries = uow.webhooks.forget_old(days=self._engine.job_retention_days)
             plans = uow.plans.forget_old(days=self._engine.job_retention_days)
-        counts = {"jobs": jobs, "samples": samples, "looks": looks, "deliveries": deliveries, "plans": plans}
+        counts = {"jobs": jobs, "samples": samples, "looks": looks, "deliveries": deliveries, "savings": saved, "plans": plans}
         if any(counts.values()):
             log.info("upkeep.retained", **counts)
         return counts
