@@ -39,6 +39,8 @@ _RECORD = ", ".join(f"{name} {_TYPES.get(name, 'text')}" for name in _INSERTED)
 _CLUSTERS = """SELECT c.id, c.name, c.phase, c.live, c.managed, c.flavor, c.master_flavor, c.template_id, c.template_name,
   c.node_count, c.observed_node_count, coalesce(c.observed_master_count, c.master_count) AS masters, c.labels, c.health_status,
   c.hibernated_sizes, c.status, c.created_at,
+  c.id = ANY(ARRAY(SELECT s.cluster_id FROM plan_steps s JOIN plans p ON p.id = s.plan_id WHERE p.state = 'applying'
+    AND p.project_id = :project AND p.region = :region AND s.act = 'delete' AND s.state IN ('waiting', 'running'))) AS leaving,
   coalesce((SELECT jsonb_agg(jsonb_build_object('name', g.name, 'flavor', coalesce(g.flavor, c.flavor), 'node_count', g.node_count,
     'least', g.least, 'most', g.most) ORDER BY g.name) FROM node_groups g WHERE g.cluster_id = c.id), '[]'::jsonb) AS groups
   FROM clusters c WHERE c.region = :region AND c.project_id = :project"""
@@ -123,6 +125,16 @@ class PlacementRepository:
             {"region": region},
         )
         return [(row[0], row[1], row[2]) for row in rows]
+
+    def note_changed(self, scope: Scope, cluster_ids: Sequence[UUID]) -> None:
+        """Tell those who hold fleets in memory that something about these clusters changed that no trigger sees."""
+        self._connection.execute(
+            text(
+                "INSERT INTO fleet_changes (region, project_id, cluster_id)"
+                " SELECT :region, :project, id FROM unnest(CAST(:ids AS uuid[])) AS x(id)"
+            ),
+            {"region": scope.region, "project": scope.project_id, "ids": list(cluster_ids)},
+        )
 
     def forget_changes(self, *, older_than_s: float) -> int:
         """Drop changes that every reader has seen, or has to read everything anew for."""

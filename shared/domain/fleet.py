@@ -256,6 +256,8 @@ class ProjectFleet:
         closed = _CLOSED.get(phase)
         if closed is None and row["health_status"] == "UNHEALTHY":
             closed = "UNHEALTHY"
+        if closed is None and row.get("leaving"):
+            closed = "LEAVING"  # a plan that is being applied empties and deletes it
         member = Member(
             index=index,
             id=row["id"],

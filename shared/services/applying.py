@@ -18,6 +18,7 @@ from shared.domain.cleanup_policy import Window
 from shared.domain.clusters import Scope
 from shared.domain.consolidation.plan import Act
 from shared.domain.jobs import JobState
+from shared.domain.plan_drift import closed_up, concerned, differences, expected
 from shared.domain.plans import (
     Limits,
     PlanState,
@@ -26,11 +27,7 @@ from shared.domain.plans import (
     Stop,
     StoredPlan,
     check_transition,
-    closed_up,
-    concerned,
-    differences,
     due,
-    expected,
     settle,
 )
 from shared.domain.ports import Actor
@@ -315,6 +312,12 @@ def _stale(step: PlanStep, wrong: Sequence[str]) -> Stop:
     return Stop(PlanState.STALE, "DRIFTED", f"Before step {step.number} ({step.act}): {' '.join(wrong[:_DIFFERENCES_TOLD])}{more}")
 
 
+def note_leaving(uow: UnitOfWork, plan: StoredPlan, steps: Sequence[PlanStep]) -> None:
+    """The clusters that a plan deletes take no new work while it is applied: say that this begins or ends."""
+    going = [step.cluster_id for step in steps if step.act is Act.DELETE and step.cluster_id is not None]
+    uow.placements.note_changed(Scope(plan.region, plan.project_id), going)
+
+
 def stop(uow: UnitOfWork, plan: StoredPlan, steps: Sequence[PlanStep], why: Stop, clock: Clock) -> StoredPlan:
     """End a plan that this transaction has locked. What has not begun is dropped; what has, goes on by itself."""
     check_transition(plan.state, why.state)
@@ -332,6 +335,7 @@ def stop(uow: UnitOfWork, plan: StoredPlan, steps: Sequence[PlanStep], why: Stop
     ended = replace(plan, state=why.state, reason=why.reason, detail=why.detail, looked_at=now, finished_at=now)
     uow.plans.put(ended)
     if plan.state is PlanState.APPLYING:
+        note_leaving(uow, plan, steps)
         event = "plan.applied" if why.state is PlanState.APPLIED else "plan.stopped"
         payload = {"plan_id": str(plan.id), "state": why.state.value, "reason": why.reason, "detail": why.detail}
         enqueue(uow, plan.project_id, event, payload, at=now)

@@ -13,7 +13,8 @@ from shared.domain.clusters import NODE_COUNT_MAX, Scope
 from shared.domain.consolidation.model import Cluster, Group, Pod, Problem, Spot
 from shared.domain.consolidation.plan import Plan, Step, consolidate
 from shared.domain.jobs import Job, JobError, JobKind, JobState
-from shared.domain.plans import NEW, PlanState, PlanStep, StoredPlan, concerned
+from shared.domain.plan_drift import concerned
+from shared.domain.plans import NEW, PlanState, PlanStep, StoredPlan
 from shared.domain.ports import Actor
 from shared.errors import (
     CloudError,

@@ -13,7 +13,7 @@ from shared.domain.plans import PlanState, PlanStep, StepState, Stop, StoredPlan
 from shared.domain.ports import Actor, Page
 from shared.domain.workloads import Isolation
 from shared.errors import Conflict, FieldError, Forbidden, InvalidRequest, NotFound, as_sentence
-from shared.services.applying import stop
+from shared.services.applying import note_leaving, stop
 
 if TYPE_CHECKING:
     from shared.db.uow import Database, UnitOfWork
@@ -113,6 +113,7 @@ class PlanService:
                 check_transition(plan.state, PlanState.APPLYING)
                 plan = replace(plan, state=PlanState.APPLYING, applied_by=actor.user_id, began_at=self._clock.now())
                 uow.plans.put(plan)
+                note_leaving(uow, plan, uow.plans.steps(plan.id))
                 uow.audit.record(actor, "plans:apply", None, {"plan_id": str(plan.id)})
         self._applier.advance(plan.id)
         return self.get(actor, plan_id)

@@ -87,6 +87,7 @@ def _send(caller: Caller, operation: str, made: Mapping[str, str]) -> TestRespon
         placement_id=_UUID,
         webhook_id=_UUID,
         card_id=_UUID,
+        budget_id=_UUID,
         plan_id=_UUID,
         number="0",
         node_group="default-worker",

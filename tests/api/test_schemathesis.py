@@ -78,7 +78,7 @@ def _keep_rules_of_rarer(path: str, body: dict[str, Any]) -> None:
         if "electricity" in body:
             body["electricity"] |= {"time_zone": "Asia/Seoul", "pue": "1.3", "windows": []}
     if path == "/budgets":
-        body |= {"kind": "money", "currency": "KRW", "amount": "100", "name": f"budget {uuid4()}"}
+        body |= {"kind": "money", "currency": "KRW", "amount": "100", "name": "ours"}
         body.pop("thresholds", None)
     if path.endswith("/scale-policy"):
         body |= {"scale_in_below": 0.2, "target_utilization": 0.5, "scale_out_above": 0.8}

@@ -155,8 +155,15 @@ def resize(world: Staging, ref: str) -> None:
 
 
 def place(world: Staging, ref: str) -> None:
-    """Somebody holds capacity there."""
-    world.hold(world.clusters.get(world.actor, ref), 1, movable=False)
+    """Somebody holds capacity there who has not heard of the plan, as a match that was decided before it began."""
+    (one,) = world.rows("SELECT id FROM placements ORDER BY seq LIMIT 1")
+    with world.database.begin() as uow:
+        held = uow.placements.get(PROJECT, one["id"])
+        assert held is not None
+        late = replace(
+            held, id=uuid4(), cluster_id=UUID(ref), node_group=WORKERS, node=0, movable=False, accelerators=0, devices=()
+        )
+        uow.placements.add([late], lease_s=864_000.0)
 
 
 def keep(world: Staging, ref: str) -> None:
@@ -471,6 +478,17 @@ def test_who_may_approve_is_a_setting(world: Staging, approval: str, roles: set[
     assert world.plan(shown.plan.id).plan.state is PlanState.PROPOSED
 
 
+def test_plans_are_forgotten_with_the_jobs_of_their_time(world: Staging) -> None:
+    ended, waits = world.propose().plan.id, world.propose().plan.id
+    world.container.plans.cancel(world.actor, str(ended))
+    world.execute("UPDATE plans SET valid_until = now() + interval '60 days'")
+    world.clock.advance(29 * 86_400)
+    assert world.container.upkeep.retain()["plans"] == 0
+    world.clock.advance(2 * 86_400)
+    assert world.container.upkeep.retain()["plans"] == 1
+    assert world.rows("SELECT id FROM plans") == [{"id": waits}]
+
+
 # -- moves ------------------------------------------------------------------------------------------------------------------
 
 
@@ -530,6 +548,27 @@ def test_room_that_a_move_leaves_is_seen_by_whoever_matches_next(world: Staging)
     for gpus in (4, 4):
         world.hold(source, gpus)
     assert {spot[2] for spot in world.spots().values() if spot[0] == str(source.id)} == {0, 1}
+
+
+def test_what_a_plan_deletes_takes_no_new_work_while_it_is_applied(world: Staging) -> None:
+    shown = shrinking(world)
+    going = shown.steps[-1].cluster_id
+    assert going is not None
+
+    def room() -> set[str]:
+        return {one["id"] for one in world.container.placements.available(world.actor)}
+
+    assert str(going) in room()
+    world.begin(shown.plan.id)
+    assert str(going) not in room()
+    rejected = world.container.matching.request(
+        world.actor, [POD | {"preferred_clusters": [str(going)]}], many=False, place=False, lease_s=None, at_once=True
+    )
+    assert rejected is not None
+    assert rejected.job.result is not None
+    assert "LEAVING" in rejected.job.result["rejections"]
+    world.container.plans.cancel(world.actor, str(shown.plan.id))
+    assert str(going) in room()
 
 
 def test_pods_that_swap_places_are_reported_together(world: Staging) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.consolidation import fleet_of
 from shared.domain.consolidation.model import WHOLE, Cluster, Group, Layout, Pod, Problem, Spot, findings, present
 from shared.domain.consolidation.packing import objective, shares_fit, violations
 from shared.domain.consolidation.plan import Act, Plan, consolidate
@@ -226,7 +227,17 @@ def test_no_plan_is_over_a_node_or_a_budget_and_the_same_question_has_the_same_p
     found = consolidate(problem, seconds=4)
     assert violations(problem, found.layout) == []
     assert found.bound <= found.objective <= found.objective_before + 1e-9
+    for cluster in problem.clusters:
+        for group in cluster.groups:
+            kept = found.layout.nodes.get(cluster.id, {}).get(group.name, frozenset())
+            assert kept <= set(range(max(group.nodes, len(kept)))), "nodes that there are, once what grows has grown"
     assert consolidate(problem, seconds=4) == found
+
+
+def test_twenty_clusters_of_one_tenancy_are_planned_to_the_proven_best() -> None:
+    found = consolidate(fleet_of(20, 200, 1), seconds=28)
+    assert found.optimal
+    assert found.objective == pytest.approx(205.348, abs=1e-3)
 
 
 @given(st.lists(st.sampled_from((100, 200, 300, 500, 600, 900)), max_size=5), st.integers(0, 3))

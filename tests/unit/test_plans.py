@@ -13,6 +13,7 @@ from shared.domain.consolidation.numbering import in_turn, numbered
 from shared.domain.consolidation.packing import violations
 from shared.domain.consolidation.plan import Act
 from shared.domain.jobs import JobState
+from shared.domain.plan_drift import closed_up, concerned, differences, expected
 from shared.domain.plans import (
     ENDED,
     TRANSITIONS,
@@ -22,11 +23,7 @@ from shared.domain.plans import (
     StepState,
     StoredPlan,
     check_transition,
-    closed_up,
-    concerned,
-    differences,
     due,
-    expected,
     settle,
 )
 from shared.errors import Conflict

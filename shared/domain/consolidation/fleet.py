@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from shared.domain.consolidation.model import NORMAL_PRIORITY, Cluster, Group, Layout, Pod, Problem, Spot
@@ -125,6 +126,14 @@ class Fleet:
         self.where[name].drop(name, self.kinds[name])
         node.put(name, self.kinds[name])
         self.where[name] = node
+
+    def lie(self, where: Mapping[str, Node]) -> None:
+        """All pods lie there."""
+        for name, node in self.where.items():
+            node.drop(name, self.kinds[name])
+        for name, node in where.items():
+            node.put(name, self.kinds[name])
+        self.where = dict(where)
 
     # -- what that makes ------------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ counted by ``stay``. Each class of solution that the count leaves out differs fr
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -15,6 +15,7 @@ from typing import Any, Final
 from shared.domain.consolidation.fleet import Fleet
 from shared.domain.consolidation.model import WHOLE
 from shared.domain.consolidation.packing import Kind, Node
+from shared.domain.consolidation.relaxation import add_up, hold, needs_of
 
 #: ("site" or "project", its name) to the milliwatts that may be drawn at the end, and on the way there.
 Limits = Mapping[tuple[str, str], tuple[int, int]]
@@ -33,10 +34,11 @@ class Answer:
 class Model:
     """A fleet's layouts as a constraint programme. The fleet's lie at the time of making is the solver's hint.
 
-    ``least``: millionths that no layout is below, as proven elsewhere.
+    ``least``: millionths that no layout is below, as proven elsewhere. ``sizes``: by group, the nodes that it must have; what is found
+    then is a layout, and what is proven says nothing of others.
     """
 
-    def __init__(self, fleet: Fleet, limits: Limits, least: int = 0) -> None:
+    def __init__(self, fleet: Fleet, limits: Limits, least: int = 0, sizes: Sequence[int] | None = None) -> None:
         from ortools.sat.python import cp_model  # loading it takes longer than all else that a process loads at its start
 
         self.fleet = fleet
@@ -58,7 +60,10 @@ class Model:
         for node in fleet.nodes:
             self._fits(node)
         self._alike()
+        self._sums()
         self._budgets(limits)
+        for kept, size in zip(self.kept, sizes or (), strict=bool(sizes)):
+            self.model.add(kept == size)
         self.model.add(sum(self.terms) >= least)
         self.model.minimize(sum(self.terms))
 
@@ -193,6 +198,23 @@ class Model:
             new = [node for node in nodes if not node.exists and node.index in self.used]
             for one, other in pairwise(new):
                 self.model.add_implication(self.used[other.index], self.used[one.index])
+
+    def _sums(self) -> None:
+        """Rules that follow from the others, for groups as one big node each and for all groups of alike nodes: few numbers to decide by."""
+        fleet = self.fleet
+        counts: dict[tuple[Kind, int], Any] = {}
+        for kind, names in self.free.items():
+            by_group: dict[int, list[Any]] = defaultdict(list)
+            for node in fleet.nodes:
+                if (kind, node.index) in self.count:
+                    by_group[node.group].append(self.count[kind, node.index])
+            for index, mine in by_group.items():
+                counts[kind, index] = self.model.new_int_var(0, len(names), "")
+                self.model.add(counts[kind, index] == sum(mine))
+        needs = needs_of(fleet)
+        pods = {kind: len(names) for kind, names in self.free.items()}
+        hold(fleet, self.model, self.kept, counts, needs)
+        add_up(fleet, self.model, self.kept, counts, pods, needs)
 
     def _budgets(self, limits: Limits) -> None:
         fleet, model = self.fleet, self.model
