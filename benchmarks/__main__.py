@@ -181,6 +181,7 @@ def _series(figures: dict[str, Any]) -> list[str]:
         ),
         "",
         "![Milliseconds of a question as the series grows](series.svg)",
+        *(["", figures["note"]] if "note" in figures else []),  # how these figures came about, where not in one run
     ]
 
 
