@@ -44,6 +44,16 @@ class RateCardRepository:
         )
         return [HeldCard(*row) for row in rows]
 
+    def projects(self) -> list[str]:
+        """Those that have cards of their own."""
+        rows = self._connection.execute(text("SELECT DISTINCT project_id FROM rate_cards WHERE project_id IS NOT NULL ORDER BY 1"))
+        return [row[0] for row in rows]
+
+    def site(self) -> list[HeldCard]:
+        """The cards of every project."""
+        rows = self._connection.execute(text(f"SELECT {_COLUMNS} FROM rate_cards WHERE project_id IS NULL"))
+        return [HeldCard(*row) for row in rows]
+
     def add(self, card: HeldCard) -> HeldCard:
         """A new one; ``seq`` and ``created_at`` are the database's."""
         values: Mapping[str, Any] = {

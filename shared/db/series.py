@@ -92,17 +92,18 @@ class SeriesRepository:
     ) -> int:
         """One row per live cluster that Magnum has shown: counts, watts, cost per hour, and use.
 
-        ``rates``: flavor, modelled watts, price_per_hour of one node. What meters said in the last ``fresh_s`` stands in place of
+        ``rates``: flavor, modelled watts, price_per_hour of one node; with a project_id, the prices of that project's own rate cards. What meters said in the last ``fresh_s`` stands in place of
         modelled watts; of clusters that were ever measured, the energy of the last ``lasts_s`` seconds is added to their hour.
         Where a sample of the same moment is there, nothing is added.
         """
         result = self._connection.execute(
             text(
                 "WITH r AS MATERIALIZED (SELECT * FROM jsonb_to_recordset(CAST(:rates AS jsonb))"
-                " AS x(flavor text, watts float8, price_per_hour float8)),"
+                " AS x(project_id text, flavor text, watts float8, price_per_hour float8)),"
                 " u AS (SELECT i.cluster_id, sum(i.node_count * coalesce(r.watts, :watts)) AS watts,"
-                " sum(i.node_count * coalesce(r.price_per_hour, :price)) AS price FROM usage_intervals i"
-                " LEFT JOIN r ON r.flavor = i.flavor WHERE i.ended_at IS NULL GROUP BY i.cluster_id),"
+                " sum(i.node_count * coalesce(p.price_per_hour, r.price_per_hour, :price)) AS price FROM usage_intervals i"
+                " LEFT JOIN r ON r.flavor = i.flavor AND r.project_id IS NULL"
+                " LEFT JOIN r p ON p.flavor = i.flavor AND p.project_id = i.project_id WHERE i.ended_at IS NULL GROUP BY i.cluster_id),"
                 " s AS (INSERT INTO cluster_metrics (time, cluster_id, project_id, cluster_name, status, health_status, node_count,"
                 " master_count, power_consumption_watts, cost_per_hour, source, cpu_usage, cpu_usage_peak, gpu_usage, gpu_usage_peak,"
                 " running_pods, seconds)"

@@ -427,11 +427,13 @@ def _item(key: tuple[str, str, str], line: Line, book: Book, shapes: Mapping[str
 
 def _per_hour(used: Interval, book: Book, shapes: Mapping[str, NodeShape], at: datetime) -> Fraction:
     """What a group's nodes cost per hour at a moment, electricity included, in the list's main currency."""
-    shape = shapes.get(used.flavor or "")
-    price = sum(
-        (Fraction(each.amount) for each in book.node(used.flavor, shape, at) if each.currency == book.currency), Fraction(0)
-    )
+    return node_per_hour(book, used.flavor, shapes.get(used.flavor or ""), at) * used.nodes
+
+
+def node_per_hour(book: Book, flavor: str | None, shape: NodeShape | None, at: datetime) -> Fraction:
+    """An hour of one node at a moment, its modelled electricity included, in the list's main currency."""
+    price = sum((Fraction(each.amount) for each in book.node(flavor, shape, at) if each.currency == book.currency), Fraction(0))
     power = book.electricity(at)
     if power is not None and power[1] == book.currency:
         price += watts(shape) / 1000 * Fraction(power[0].tariff(at)) * Fraction(power[0].pue)
-    return price * used.nodes
+    return price

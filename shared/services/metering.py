@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 from shared.domain import rating
 from shared.domain.costing import watts
 from shared.domain.metrics import FIELDS
+from shared.domain.rates import Book
 from shared.errors import FieldError, InvalidRequest, KcloudError, NotFound
+from shared.services.costs import node_per_hour
+from shared.services.rates import book_of, card_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from shared.db.uow import Database
+    from shared.domain.accelerators import NodeShape
     from shared.domain.clusters import Cluster
     from shared.domain.ports import Actor, Clock, Cloud
     from shared.services.accelerators import AcceleratorService
@@ -94,7 +98,7 @@ class MeteringService:
 
     def sample(self, *, every_s: float) -> int:
         """Add one sample per live cluster; how many. Two beats don't double it: one sample in ``every_s`` is made."""
-        rates = self._rates()
+        rates = self._priced(self._shapes())
         with self._database.begin() as uow:
             gap_s = uow.series.gap_s("cluster_metrics")
             if not uow.series.turn("cluster_metrics", every_s=every_s * 0.8):
@@ -107,7 +111,7 @@ class MeteringService:
 
     def roll(self) -> int:
         """Continue the cost series up to now; how many spans were added."""
-        rates = self._rates()
+        rates = _drawing(self._shapes())
         with self._database.begin() as uow:
             return uow.series.roll_costs(rates, rating.DEFAULT_RATE.as_dict(), step_s=_COST_STEP_S)
 
@@ -119,13 +123,24 @@ class MeteringService:
             raise NotFound(msg, reason="CLUSTER_NOT_FOUND")
         return cluster
 
-    def _rates(self) -> list[dict[str, Any]]:
-        """The modelled rate of a node by the flavor's name and by its id; where the cloud is away, the default stands in for all."""
+    def _shapes(self) -> dict[str, NodeShape]:
+        """What nodes have, by the flavor's name and by its id; where the cloud is away, the default stands in for all."""
         try:
-            shapes = self._accelerators.shapes(self._catalogs.get(self._cloud.own_scope()))
+            return self._accelerators.shapes(self._catalogs.get(self._cloud.own_scope()))
         except KcloudError:
-            return []
-        return [rating.NodeRate(name, shape.price_per_hour, float(watts(shape))).as_dict() for name, shape in shapes.items()]
+            return {}
+
+    def _priced(self, shapes: Mapping[str, NodeShape]) -> list[dict[str, Any]]:
+        """Watts and prices of this moment of each flavor: by the site's rate cards, and for projects with cards of their own by theirs."""
+        now = self._clock.now()
+        with self._database.begin() as uow:
+            books: dict[str | None, Book] = {None: Book(card_of(held) for held in uow.rates.site())}
+            books |= {project: book_of(uow, project) for project in uow.rates.projects()}
+        return [
+            one | {"project_id": project, "price_per_hour": float(node_per_hour(book, one["flavor"], shapes[one["flavor"]], now))}
+            for project, book in books.items()
+            for one in _drawing(shapes)
+        ]
 
     def _window(
         self, start: datetime | None, end: datetime | None, usual: timedelta | None, *, since: datetime | None = None
@@ -141,3 +156,7 @@ class MeteringService:
             words = "start must come before end."
             raise InvalidRequest(words, errors=[FieldError("start", "before_end", words)])
         return begin, finish
+
+
+def _drawing(shapes: Mapping[str, NodeShape]) -> list[dict[str, Any]]:
+    return [{"flavor": name, "watts": float(watts(shape))} for name, shape in shapes.items()]

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from tests.api.harness import Caller, World, problem, problemless
+from tests.api.harness import Caller, World, a_body, problem, problemless
 from tests.builders import OTHER_PROJECT, PROJECT
 
 CARD: dict[str, Any] = {
@@ -72,3 +72,20 @@ def test_all_that_is_wrong_is_named_at_once(admin: Caller) -> None:
 def test_members_may_look_only(member: Caller) -> None:
     problem(member("POST", "/rate-cards", CARD), 403, "POLICY")
     assert member("GET", "/rate-cards").status_code == 200
+
+
+def test_samples_cost_what_the_cards_of_their_project_say(world: World, member: Caller) -> None:
+    made = problemless(member("POST", "/clusters", a_body(node_count=2)))
+    assert world.complete(made["job_id"], PROJECT)["state"] == "succeeded"
+    admin = world.caller("admin", PROJECT)
+    for cards in ([], [{"name": "ours", "currency": "USD", "valid_from": "2026-01-01T00:00:00Z", "core_hour": "7.5"}]):
+        for card in cards:
+            problemless(admin("POST", "/rate-cards", card))
+        with world.container.database.engine.begin() as connection:
+            connection.execute(text("DELETE FROM series_state"))
+            connection.execute(text("DELETE FROM cluster_metrics"))
+        assert world.container.metering.sample(every_s=30.0) == 1
+        [point] = problemless(member("GET", f"/clusters/{made['id']}/metrics"))["metrics"]["points"]
+        costs = problemless(member("GET", f"/clusters/{made['id']}/costs"))["costs"]
+        assert point["cost_per_hour"] == pytest.approx(costs["cost_per_hour"], abs=1e-6)
+    assert point["cost_per_hour"] > 7.5
