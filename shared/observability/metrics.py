@@ -4,9 +4,12 @@ What is true of the whole system (jobs by state, queue age) is read from the dat
 not depend on which process answers.
 """
 
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 REGISTRY: Final = CollectorRegistry()
 
@@ -30,3 +33,27 @@ JOBS_FINISHED: Final = Counter(
 REQUEST_SECONDS: Final = Histogram(
     "kcloud_request_seconds", "HTTP requests by endpoint, method and status", ["endpoint", "method", "status"], registry=REGISTRY
 )
+
+
+class Figures(Collector):
+    """Gauges that are read when asked. Not the library's own: where several processes count together, each of those writes its values to a
+    file that outlives it, and would be told beside the present ones.
+    """
+
+    def __init__(self) -> None:
+        self._families: list[GaugeMetricFamily] = []
+
+    def add(self, name: str, about: str, rows: Iterable[tuple[Sequence[str], float]], *labels: str) -> None:
+        """One gauge; each row: the labels' values, and the number."""
+        family = GaugeMetricFamily(f"kcloud_{name}", about, labels=labels)
+        for values, number in rows:
+            family.add_metric(values, number)
+        self._families.append(family)
+
+    def one(self, name: str, about: str, number: float) -> None:
+        """A gauge without labels."""
+        self.add(name, about, [((), number)])
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        """For a registry."""
+        return self._families

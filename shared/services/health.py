@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from shared.errors import KcloudError
-from shared.observability.metrics import REGISTRY
+from shared.observability.metrics import REGISTRY, Figures
 
 if TYPE_CHECKING:
-    from shared.db.uow import Database, UnitOfWork
+    from shared.db.gauges import GaugeRepository
+    from shared.db.uow import Database
     from shared.domain.ports import Clock, Cloud
 
 _PING_TTL_S = 5.0
@@ -71,58 +72,49 @@ class HealthService:
 
     def metrics(self) -> bytes:
         """Prometheus text: what this host's processes counted, and the whole system's state from the database."""
-        registry = CollectorRegistry()
-        jobs = Gauge("kcloud_jobs", "Jobs by kind and state (ended ones: of the last day)", ["kind", "state"], registry=registry)
-        age = Gauge("kcloud_queue_age_seconds", "How long the longest-waiting due job has waited for a worker", registry=registry)
-        clusters = Gauge("kcloud_clusters", "Live clusters by phase", ["phase"], registry=registry)
-        stalled = Gauge("kcloud_jobs_stalled", "Converging jobs whose cluster shows no change", registry=registry)
+        figures = Figures()
         with self._database.begin() as uow:
-            for kind, state, count in uow.jobs.counts():
-                jobs.labels(kind, state).set(count)
-            age.set(uow.jobs.oldest_due_s())
-            for phase, count in uow.clusters.counts():
-                clusters.labels(phase).set(count)
-            stalled.set(uow.jobs.stalled())
-            self._system(registry, uow)
+            jobs = [((kind, state), count) for kind, state, count in uow.jobs.counts()]
+            figures.add("jobs", "Jobs by kind and state (ended ones: of the last day)", jobs, "kind", "state")
+            figures.one(
+                "queue_age_seconds", "How long the longest-waiting due job has waited for a worker", uow.jobs.oldest_due_s()
+            )
+            figures.add(
+                "clusters", "Live clusters by phase", [((phase,), count) for phase, count in uow.clusters.counts()], "phase"
+            )
+            figures.one("jobs_stalled", "Converging jobs whose cluster shows no change", uow.jobs.stalled())
+            self._system(figures, uow.gauges)
+        registry = CollectorRegistry()
+        registry.register(figures)
         return generate_latest(registry) + self._counted()
 
-    def _system(self, registry: CollectorRegistry, uow: UnitOfWork) -> None:
-        found = uow.gauges
-
-        def gauge(name: str, about: str, rows: Iterable[tuple[tuple[str, ...], float]], *labels: str) -> None:
-            made = Gauge(f"kcloud_{name}", about, labels, registry=registry)
-            for values, number in rows:
-                (made.labels(*values) if labels else made).set(number)
-
+    def _system(self, figures: Figures, found: GaugeRepository) -> None:
         draws = found.draws()
-        gauge(
-            "project_watts",
-            "Watts of a project's clusters, latest samples",
-            [((d.project_id,), d.watts) for d in draws],
-            "project_id",
-        )
+        watts = [((d.project_id,), d.watts) for d in draws]
+        figures.add("project_watts", "Watts of a project's clusters, latest samples", watts, "project_id")
         told = [((d.project_id,), d.cost_per_hour) for d in draws]
-        gauge("project_cost_per_hour", "Cost per hour of a project's clusters, latest samples", told, "project_id")
-        measured = [((), sum(d.measured_watts for d in draws))]
-        gauge("measured_watts", "Watts of clusters whose draw is measured, in whole or in part", measured)
+        figures.add("project_cost_per_hour", "Cost per hour of a project's clusters, latest samples", told, "project_id")
+        measured = sum(d.measured_watts for d in draws)
+        figures.one("measured_watts", "Watts of clusters whose draw is measured, in whole or in part", measured)
         limits = [((scope,), watts) for scope, watts in self._budgets.items()]
-        gauge("power_budget_watts", "Watts that may be drawn at most, by setting", limits, "scope")
+        figures.add("power_budget_watts", "Watts that may be drawn at most, by setting", limits, "scope")
         meters = found.meters()
-        gauge("meter_up", "1: the source of measurements answered last time", [((m[0],), m[1]) for m in meters], "source")
-        gauge("meter_age_seconds", "Since the source last answered as a whole", [((m[0],), m[2]) for m in meters], "source")
-        gauge("meter_samples", "Samples of the source's last answer", [((m[0],), m[3]) for m in meters], "source")
-        gauge("meter_findings", "Kinds of values that were left out of it", [((m[0],), m[4]) for m in meters], "source")
+        figures.add("meter_up", "1: the source of measurements answered last time", [((m[0],), m[1]) for m in meters], "source")
+        figures.add("meter_age_seconds", "Since the source last answered as a whole", [((m[0],), m[2]) for m in meters], "source")
+        figures.add("meter_samples", "Samples of the source's last answer", [((m[0],), m[3]) for m in meters], "source")
+        figures.add("meter_findings", "Kinds of values that were left out of it", [((m[0],), m[4]) for m in meters], "source")
         for name, about, label, counts in (
             ("webhook_deliveries", "Deliveries to webhooks (ended ones: of the last day)", "state", found.deliveries()),
             ("plans", "Plans of consolidation", "state", found.plans()),
             ("cleanup_clusters", "Clusters that cleanup takes for idle", "stage", found.cleanup()),
         ):
-            gauge(name, about, [((key,), count) for key, count in counts], label)
-        gauge("placements", "Placements that hold something", [((), found.placements())])
-        gauge("webhook_late_seconds", "How long the longest-waiting delivery is past its time", [((), found.oldest_delivery_s())])
-        gauge("tick_late_seconds", "How long the most overdue look at a project is past its time", [((), found.late_tick_s())])
-        gauge("inventory_late_seconds", "The same of inventories", [((), found.late_inventory_s())])
-        gauge("periodic_age_seconds", "Since beat's work was last done", [((name,), age) for name, age in found.periodic()], "task")
+            figures.add(name, about, [((key,), count) for key, count in counts], label)
+        figures.one("placements", "Placements that hold something", found.placements())
+        figures.one("webhook_late_seconds", "How long the longest-waiting delivery is past its time", found.oldest_delivery_s())
+        figures.one("tick_late_seconds", "How long the most overdue look at a project is past its time", found.late_tick_s())
+        figures.one("inventory_late_seconds", "The same of inventories", found.late_inventory_s())
+        ages = [((name,), age) for name, age in found.periodic()]
+        figures.add("periodic_age_seconds", "Since beat's work was last done", ages, "task")
 
     def _counted(self) -> bytes:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:

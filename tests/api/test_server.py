@@ -175,6 +175,12 @@ def test_metrics_of_all_workers_are_counted_together(server: Server, client: req
     text = client.get(f"{server.url}/metrics", timeout=10).text
     counted = [line for line in text.splitlines() if line.startswith("kcloud_request_seconds_count") and '"/jobs"' in line]
     assert float(counted[0].rsplit(" ", 1)[1]) >= 20
+    # Every series is told once, by whichever process is asked, and none stays behind of one that has ended.
+    again = client.get(f"{server.url}/metrics", timeout=10).text
+    for page in (text, again):
+        series = [line.rpartition(" ")[0] for line in page.splitlines() if line and not line.startswith("#")]
+        assert len(series) == len(set(series))
+        assert "pid=" not in page
 
 
 def test_no_token_and_no_password_is_in_the_log(server: Server, client: requests.Session, token: str) -> None:
