@@ -49,7 +49,7 @@ _DAY: Final = f"""
 INSERT INTO cluster_metrics ({", ".join(Sample._fields[:11])}, seconds)
 SELECT CAST(:day AS timestamptz) + m * interval '1 minute', CAST(lpad(to_hex(c), 32, '0') AS uuid), 'project-' || c % 50,
     'cluster-' || c, 'CREATE_COMPLETE', 'HEALTHY', 3 + c % 5, 1, 300 + (c * 7919 + m * 104729) % 700, 2.5, 'modelled', 60
-FROM generate_series(0, 1439) m, generate_series(1, 1000) c
+FROM generate_series(0, 1439) m, generate_series(1, 1000) c ORDER BY m, c
 """  # noqa: S608  # names of columns
 _FROM_SAMPLES = (
     "SELECT project_id, date_trunc('day', time, 'UTC'), count(*), avg(power_consumption_watts), sum(power_consumption_watts * seconds)"
@@ -252,7 +252,7 @@ def _roll(database: Database) -> None:
         connection.execute(text("SET statement_timeout = 0"))
         if _on_timescale(database):
             connection.execute(text("SELECT _timescaledb_functions.stop_background_workers()"))
-            for name in ("cluster_metrics_hourly", "cluster_metrics_daily"):
+            for name in ("cluster_metrics_hourly", "cluster_metrics_daily", "project_metrics_daily"):
                 connection.execute(text(f"CALL refresh_continuous_aggregate('{name}', NULL, NULL)"))
             newest = connection.execute(text("SELECT max(time) FROM cluster_metrics")).scalar_one()
             connection.execute(

@@ -77,7 +77,7 @@ _BY_DAY: Final = (
 
 
 class MetricsRepository:
-    """cluster_metrics, and its roll-ups cluster_metrics_hourly and cluster_metrics_daily."""
+    """cluster_metrics, and its roll-ups cluster_metrics_hourly, cluster_metrics_daily and project_metrics_daily."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -114,24 +114,23 @@ class MetricsRepository:
             {"id": cluster_id, "start": start, "end": end, "first": first, "last": last, "step": step_s},
         )
         names = ("time", *fields)  # a third faster than mappings, and there may be thousands
-        return [dict(zip(names, row, strict=True)) for row in rows]
+        return [dict(zip(names, row, strict=True)) for row in rows.all()]
 
     def by_project(self, project_ids: Sequence[str], first: datetime, end: datetime) -> list[dict[str, Any]]:
         """What the clusters of these projects ran and drew on each day of UTC that begins in [first, end).
 
         Averages are those of one cluster; energy is that of all. Ordered by project and day.
         """
-        parts = list(dict.fromkeys(part for field in _BY_DAY for part in _FIELDS[field][0]))
         made = ", ".join(f"{_FIELDS[field][1]} AS {field}" for field in _BY_DAY)
         rows = self._connection.execute(
             text(
-                f"SELECT project_id, day, clusters, {made} FROM (SELECT project_id, day, count(*) AS clusters, {_each(parts, 1)}"
-                " FROM cluster_metrics_daily WHERE day >= :first AND day < :end"
-                " AND project_id = ANY(CAST(:projects AS text[])) GROUP BY project_id, day) AS days ORDER BY project_id, day"
+                f"SELECT project_id, day, clusters, {made} FROM project_metrics_daily"
+                " WHERE day >= :first AND day < :end AND project_id = ANY(CAST(:projects AS text[])) ORDER BY project_id, day"
             ),
             {"projects": list(project_ids), "first": first, "end": end},
-        ).mappings()
-        return [dict(row) for row in rows]
+        )
+        names = ("project_id", "day", "clusters", *_BY_DAY)
+        return [dict(zip(names, row, strict=True)) for row in rows.all()]
 
     def roll(self, *, now: datetime | None = None) -> int:
         """Bring the oldest hours that got samples, and their days, up to date; how many hours. 0: there is nothing (more) to do.
@@ -210,7 +209,7 @@ class MetricsRepository:
                         text(f"SELECT drop_chunks('{name}', CAST(:limit AS timestamptz))"), {"limit": limit}
                     ).all()
                 )
-                for name in ("cluster_metrics_daily", "cluster_metrics_hourly", "cluster_metrics")
+                for name in ("project_metrics_daily", "cluster_metrics_daily", "cluster_metrics_hourly", "cluster_metrics")
             )
         for table, column, past in (
             ("metrics_by_day", "day", _down(limit, DAY_S)),

@@ -4,7 +4,7 @@ The same tests run on TimescaleDB where TEST_TIMESCALE_URL names one.
 """
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from math import isclose
@@ -67,7 +67,11 @@ def on_timescale(database: Database) -> bool:
 
 
 def wipe(database: Database) -> None:
-    tables = "cluster_metrics" if on_timescale(database) else "cluster_metrics, metrics_by_hour, metrics_by_day, metric_changes"
+    tables = (
+        "cluster_metrics"
+        if on_timescale(database)
+        else "cluster_metrics, metrics_by_hour, metrics_by_day, metrics_by_project_day, metric_changes"
+    )
     with database.begin() as uow:
         uow.connection.execute(text(f"TRUNCATE {tables}"))
     if on_timescale(database):
@@ -78,7 +82,7 @@ def roll(database: Database) -> None:
     """What beat does, or TimescaleDB's job."""
     if on_timescale(database):
         with database.single() as uow:
-            for name in ("cluster_metrics_hourly", "cluster_metrics_daily"):
+            for name in ("cluster_metrics_hourly", "cluster_metrics_daily", "project_metrics_daily"):
                 uow.connection.execute(text(f"CALL refresh_continuous_aggregate('{name}', NULL, NULL)"))
         return
     while True:
@@ -139,6 +143,38 @@ def expected(samples: Sequence[Sample], cluster: UUID, start: datetime, end: dat
     return found
 
 
+def days_of_projects(database: Database) -> list[dict[str, Any]]:
+    with database.single() as uow:
+        rows = uow.metrics.by_project(["p", "q"], BASE, BASE + timedelta(days=4))
+    names = ("project_id", "clusters", "samples", "power_consumption_watts", "power_watts_max", "energy_kwh")
+    return [{"time": row["day"], **{name: row[name] for name in names}} for row in rows]
+
+
+def expected_days(samples: Iterable[Sample]) -> list[dict[str, Any]]:
+    """The same from the samples themselves."""
+    days: dict[tuple[str, datetime], list[Sample]] = {}
+    for one in samples:
+        days.setdefault((one.project_id, one.time.replace(hour=0, minute=0)), []).append(one)
+    found = []
+    for (project, day), rows in sorted(days.items()):
+        watts = [one.power_consumption_watts for one in rows if one.power_consumption_watts is not None]
+        joules = [
+            one.power_consumption_watts * one.seconds for one in rows if None not in (one.power_consumption_watts, one.seconds)
+        ]
+        found.append(
+            {
+                "time": day,
+                "project_id": project,
+                "clusters": len({one.cluster_id for one in rows}),
+                "samples": len(rows),
+                "power_consumption_watts": sum(watts) / len(watts) if watts else None,
+                "power_watts_max": max(watts, default=None),
+                "energy_kwh": sum(joules) / 3.6e6 if joules else None,
+            }
+        )
+    return found
+
+
 def assert_same(found: Sequence[dict[str, Any]], wanted: Sequence[dict[str, Any]]) -> None:
     assert [row["time"] for row in found] == [row["time"] for row in wanted]
     for one, other in zip(found, wanted, strict=True):
@@ -154,6 +190,7 @@ _SAMPLES = st.lists(
         a_sample,
         minute=st.integers(0, 4 * 24 * 60 - 1),
         cluster=st.sampled_from(CLUSTERS),
+        project_id=st.sampled_from(["p", "q"]),
         node_count=st.none() | st.integers(0, 1000),
         power_consumption_watts=st.none() | st.floats(0, 1e6, allow_subnormal=False),
         seconds=st.none() | st.floats(1, 120),
@@ -190,10 +227,12 @@ def test_any_history_late_repeated_or_rolled_at_any_time_reads_as_its_samples(
     for cluster in CLUSTERS:
         wanted = expected(list(known.values()), cluster, start, end, step)
         assert_same(points(database, start, end, step, cluster=cluster), wanted)
+    assert_same(days_of_projects(database), expected_days(known.values()))
     roll(database)
     for cluster in CLUSTERS:
         wanted = expected(list(known.values()), cluster, start, end, step)
         assert_same(points(database, start, end, step, cluster=cluster), wanted)
+    assert_same(days_of_projects(database), expected_days(known.values()))
 
 
 def test_roll_ups_hold_each_figure_as_the_samples_do(database: Database) -> None:
@@ -293,6 +332,8 @@ def test_old_days_go_from_samples_and_roll_ups(database: Database) -> None:
     for step in (60, 3600, 86_400):
         begin = now - timedelta(days=40)
         assert len(points(database, begin, now, step)) == 1
+    with database.single() as uow:
+        assert len(uow.metrics.by_project(["p"], begin, now)) == 1
 
 
 def test_the_migration_goes_down_and_up_with_samples_inside(url: str, database: Database) -> None:

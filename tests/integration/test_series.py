@@ -407,5 +407,6 @@ def test_hypertables_where_timescale_is(url: str, database: Database) -> None:
                 ("cluster_metrics", "policy_compression"),
                 ("cluster_metrics_hourly", "policy_refresh_continuous_aggregate"),
                 ("cluster_metrics_daily", "policy_refresh_continuous_aggregate"),
+                ("project_metrics_daily", "policy_refresh_continuous_aggregate"),
             }
     migrate.check(url)

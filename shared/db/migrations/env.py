@@ -7,7 +7,7 @@ from shared.db.tables import metadata
 
 #: Any number that no other user of this database takes.
 ADVISORY_LOCK = 0x6B636C6F7564
-_ROLL_UPS = {"metric_changes", "metrics_by_hour", "metrics_by_day"}
+_ROLL_UPS = {"metric_changes", "metrics_by_hour", "metrics_by_day", "metrics_by_project_day"}
 
 
 def _run() -> None:
