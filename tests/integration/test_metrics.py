@@ -159,7 +159,9 @@ def expected_days(samples: Iterable[Sample]) -> list[dict[str, Any]]:
     for (project, day), rows in sorted(days.items()):
         watts = [one.power_consumption_watts for one in rows if one.power_consumption_watts is not None]
         joules = [
-            one.power_consumption_watts * one.seconds for one in rows if None not in (one.power_consumption_watts, one.seconds)
+            one.power_consumption_watts * one.seconds
+            for one in rows
+            if one.power_consumption_watts is not None and one.seconds is not None
         ]
         found.append(
             {
@@ -329,8 +331,8 @@ def test_old_days_go_from_samples_and_roll_ups(database: Database) -> None:
     roll(database)
     with database.begin() as uow:
         assert uow.metrics.forget_old(days=10) >= 1
+    begin = now - timedelta(days=40)
     for step in (60, 3600, 86_400):
-        begin = now - timedelta(days=40)
         assert len(points(database, begin, now, step)) == 1
     with database.single() as uow:
         assert len(uow.metrics.by_project(["p"], begin, now)) == 1
