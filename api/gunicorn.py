@@ -1,5 +1,6 @@
 """How gunicorn serves the API: `gunicorn -c api/gunicorn.py api.wsgi:app`."""
 
+import gc
 import logging
 import os
 from typing import Any, Final
@@ -49,6 +50,16 @@ proc_name = "kcloud-api"
 control_socket_disable = True
 # X-Forwarded-* are trusted from nobody: addresses in answers are relative.
 forwarded_allow_ips = ""
+
+
+def when_ready(server: Any) -> None:
+    """Before the workers are forked: what is loaded by now stays, so the collector need not look through it again and again.
+
+    It did for 40 ms every fifty long answers. The workers also share the memory for longer that way.
+    """
+    del server
+    gc.collect()
+    gc.freeze()
 
 
 def child_exit(server: Any, worker: Any) -> None:

@@ -165,6 +165,10 @@ def _series(figures: dict[str, Any]) -> list[str]:
         "sweep that samples every cluster; and questions as the series of 1,000 clusters at one-minute steps grows: the last month (30 days) by",
         "project and day from the roll-ups, beside the same from the samples, and a cluster's last day by minutes, all its figures.",
         "",
+        "Memory that the servers keep pages in (`shared_buffers`): "
+        + ", ".join(f"{name} {found['shared_buffers']}" for name, found in figures["servers"].items() if "shared_buffers" in found)
+        + ".",
+        "",
         "| | rows/s | psql COPY rows/s | share | batches with a sample twice, rows/s | sweep of 10,000 clusters, s (worst) |",
         "|---|---|---|---|---|---|",
         *(

