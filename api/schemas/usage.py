@@ -26,6 +26,8 @@ class DayOfUse(Strict):
     cpu_usage_peak = _figure("Percent of the busiest node's processors, at its highest.")
     gpu_usage = _figure("Percent of the accelerators, on average.")
     gpu_usage_peak = _figure("Percent of the busiest accelerator, at its highest.")
+    gpu_memory_used_gb = _figure("Gigabytes in use of an accelerator's own memory, on average.")
+    gpu_temperature_celsius = _figure("Degrees Celsius of the hottest accelerator, at its highest.")
     running_pods = _figure("Pods of one cluster that are not the system's, on average.")
 
 

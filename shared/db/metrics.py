@@ -14,7 +14,7 @@ _HOURS_AT_ONCE: Final = 4
 #: Any number that no other user of this database takes.
 _ROLLING: Final = 0x6B726F6C6C
 
-#: part of a field -> (over samples, over parts). Migration 0013 makes the same of them in the roll-ups; tests compare both.
+#: part of a field -> (over samples, over parts). Migrations 0013 and 0015 make the same of them in the roll-ups; tests compare both.
 _PARTS: Final = {
     "samples": ("count(*)", "sum(samples)::bigint"),
     "nodes_sum": ("sum(node_count)::float8", "sum(nodes_sum)"),
@@ -34,6 +34,9 @@ _PARTS: Final = {
     "gpu_sum": ("sum(gpu_usage)", "sum(gpu_sum)"),
     "gpu_samples": ("count(gpu_usage)", "sum(gpu_samples)"),
     "gpu_peak": ("max(gpu_usage_peak)", "max(gpu_peak)"),
+    "memory_sum": ("sum(gpu_memory_used_gb)", "sum(memory_sum)"),
+    "memory_samples": ("count(gpu_memory_used_gb)", "sum(memory_samples)"),
+    "temperature_peak": ("max(gpu_temperature_celsius)", "max(temperature_peak)"),
     "pods_sum": ("sum(running_pods)::float8", "sum(pods_sum)"),
     "pods_samples": ("count(running_pods)", "sum(pods_samples)"),
     "source": ("min(source)", "min(source)"),
@@ -56,6 +59,8 @@ _FIELDS: Final = {
     "cpu_usage_peak": (("cpu_peak",), "cpu_peak"),
     "gpu_usage": (("gpu_sum", "gpu_samples"), "gpu_sum / nullif(gpu_samples, 0)::float8"),
     "gpu_usage_peak": (("gpu_peak",), "gpu_peak"),
+    "gpu_memory_used_gb": (("memory_sum", "memory_samples"), "memory_sum / nullif(memory_samples, 0)::float8"),
+    "gpu_temperature_celsius": (("temperature_peak",), "temperature_peak"),
     "running_pods": (("pods_sum", "pods_samples"), "pods_sum / nullif(pods_samples, 0)::float8"),
     "source": (("source",), "source"),
     "samples": (("samples",), "samples"),
@@ -71,6 +76,8 @@ _BY_DAY: Final = (
     "cpu_usage_peak",
     "gpu_usage",
     "gpu_usage_peak",
+    "gpu_memory_used_gb",
+    "gpu_temperature_celsius",
     "running_pods",
     "samples",
 )

@@ -37,6 +37,8 @@ class Sample(NamedTuple):
     cpu_usage_peak: float | None = None
     gpu_usage: float | None = None
     gpu_usage_peak: float | None = None
+    gpu_memory_used_gb: float | None = None
+    gpu_temperature_celsius: float | None = None
     running_pods: int | None = None
     seconds: float | None = None
 

@@ -45,8 +45,8 @@ def _json(name: str) -> Column[Any]:
 
 def _use() -> list[Column[Any]]:
     """What meters say of a cluster's use: percent on average and of the busiest node or accelerator, and pods that are not the system's."""
-    percents = ("cpu_usage", "cpu_usage_peak", "gpu_usage", "gpu_usage_peak")
-    return [*(Column(name, Float) for name in percents), Column("running_pods", Integer)]
+    figures = ("cpu_usage", "cpu_usage_peak", "gpu_usage", "gpu_usage_peak", "gpu_memory_used_gb", "gpu_temperature_celsius")
+    return [*(Column(name, Float) for name in figures), Column("running_pods", Integer)]
 
 
 clusters: Final = Table(

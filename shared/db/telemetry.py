@@ -13,7 +13,7 @@ from shared.domain.readings import ClusterReading
 
 _LATEST = (
     "at timestamptz, watts float8, measured_watts float8, cpu_usage float8, cpu_usage_peak float8, gpu_usage float8,"
-    " gpu_usage_peak float8, running_pods int, nodes_read int, accelerators_read int"
+    " gpu_usage_peak float8, gpu_memory_used_gb float8, gpu_temperature_celsius float8, running_pods int, nodes_read int, accelerators_read int"
 )
 _COLUMNS = [words.split()[0] for words in _LATEST.split(", ")]
 

@@ -17,6 +17,8 @@ FIELDS: Final = {
     "cpu_usage_peak": "Percent of the busiest node's processors, at its highest.",
     "gpu_usage": "Percent of the accelerators, on average.",
     "gpu_usage_peak": "Percent of the busiest accelerator, at its highest.",
+    "gpu_memory_used_gb": "Gigabytes in use of an accelerator's own memory, on average.",
+    "gpu_temperature_celsius": "Degrees Celsius of the hottest accelerator, at its highest.",
     "running_pods": "Pods that are not the system's, on average.",
     "source": "measured, mixed or modelled: the first in the alphabet of the samples' sources.",
     "samples": "How many samples the step holds.",

@@ -43,6 +43,8 @@ class ClusterReading:
     cpu_usage_peak: float | None
     gpu_usage: float | None
     gpu_usage_peak: float | None
+    gpu_memory_used_gb: float | None  #: gigabytes of an accelerator's own memory, on average over those read
+    gpu_temperature_celsius: float | None  #: of the hottest accelerator that was read
     running_pods: int | None
     nodes_read: int
     accelerators_read: int
@@ -51,7 +53,9 @@ class ClusterReading:
 def read(samples: Iterable[Sample], nodes: Sequence[Nodes], at: datetime) -> ClusterReading:
     """The line of one cluster; ``nodes``: all that it has."""
     held = list(samples)
-    cpu, cards = _use(held, Part.CPU), _use(held, Part.ACCELERATOR)
+    cpu, cards = _highest(held, Part.CPU), _highest(held, Part.ACCELERATOR)
+    memory = _highest(held, Part.ACCELERATOR, Quantity.MEMORY_USED, 1e-9)
+    heat = _highest(held, Part.ACCELERATOR, Quantity.TEMPERATURE, 1.0)
     machines = sum(one.count for one in nodes)
     devices = sum(one.devices for one in nodes)
     pods = [one.value for one in held if one.quantity is Quantity.PODS]
@@ -66,6 +70,8 @@ def read(samples: Iterable[Sample], nodes: Sequence[Nodes], at: datetime) -> Clu
         cpu_usage_peak=_peak(cpu, machines),
         gpu_usage=_mean(cards),
         gpu_usage_peak=_peak(cards, devices),
+        gpu_memory_used_gb=_mean(memory),
+        gpu_temperature_celsius=max(heat.values(), default=None),
         running_pods=round(max(pods)) if pods else None,
         nodes_read=len({one.instance or one.node for one in held if one.instance or one.node}),
         accelerators_read=len(cards),
@@ -80,14 +86,17 @@ def by_cluster(samples: Iterable[Sample]) -> Mapping[str, list[Sample]]:
     return found
 
 
-def _use(samples: Iterable[Sample], part: Part) -> dict[tuple[str, str], float]:
-    """The highest use in percent that was read of each node's processors, or of each accelerator."""
+def _highest(
+    samples: Iterable[Sample], part: Part, quantity: Quantity = Quantity.UTILISATION, scale: float = 100.0
+) -> dict[tuple[str, str], float]:
+    """The highest value, times ``scale``, that was read of each node's processors, or of each accelerator: by default its use in percent."""
     found: dict[tuple[str, str], float] = {}
     for one in samples:
-        if one.part is part and one.quantity is Quantity.UTILISATION:
+        if one.part is part and one.quantity is quantity:
             # An id of a device that is unique in the world is one device, whatever each exporter calls its node.
             place = "" if len(one.accelerator) >= _UNIQUE else one.instance or one.node
-            found[place, one.accelerator] = max(one.value * 100, found.get((place, one.accelerator), 0.0))
+            value = one.value * scale
+            found[place, one.accelerator] = max(value, found.get((place, one.accelerator), value))
     return found
 
 

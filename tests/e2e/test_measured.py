@@ -63,6 +63,8 @@ def told(uuid: str, name: str, *, cards: int, use: float, cpu: float, pods: int)
     for i in range(cards):
         card = f'{here},Hostname="{name}-worker",modelName="NVIDIA A100",UUID="GPU-{uuid}-{i}"'
         lines.append(f"DCGM_FI_DEV_POWER_USAGE{{{card}}} 150")
+        lines.append(f"DCGM_FI_DEV_FB_USED{{{card}}} {1000 * i}")  # MiB
+        lines.append(f"DCGM_FI_DEV_GPU_TEMP{{{card}}} {40 + i}")
         # One card is busy, and the others are not: on average hardly any use, and still not idle.
         lines.append(f"DCGM_FI_PROF_GR_ENGINE_ACTIVE{{{card}}} {use if i == 0 else 0}")
     return lines
@@ -159,6 +161,9 @@ def test_a_measured_cluster_draws_what_its_meters_say(site: Site) -> None:
     assert (busy["power_consumption_watts"], busy["source"]) == (1020.0, "measured")
     assert (busy["cpu_usage"], busy["cpu_usage_peak"], busy["running_pods"]) == (60.0, 60.0, 2)
     assert (busy["gpu_usage"], busy["gpu_usage_peak"]) == (pytest.approx(7.5), pytest.approx(30.0))
+    # Four cards with 0, 1000, 2000 and 3000 MiB in use.
+    assert (busy["gpu_memory_used_gb"], busy["gpu_temperature_celsius"]) == (pytest.approx(1500 * 2**20 / 1e9), 43.0)
+    assert (dark["gpu_memory_used_gb"], dark["gpu_temperature_celsius"]) == (None, None)
     assert (dark["source"], dark["cpu_usage"], dark["gpu_usage"], dark["running_pods"]) == ("modelled", None, None, None)
     assert dark["power_consumption_watts"] > 0
 

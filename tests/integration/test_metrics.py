@@ -246,6 +246,8 @@ def test_roll_ups_hold_each_figure_as_the_samples_do(database: Database) -> None
         "cpu_usage_peak": 90.0,
         "gpu_usage": 60.0,
         "gpu_usage_peak": 99.0,
+        "gpu_memory_used_gb": 31.5,
+        "gpu_temperature_celsius": 71.0,
         "running_pods": 12,
     }
     add(database, [a_sample(minute, **figures) for minute in range(0, 2 * 24 * 60, 7)])
@@ -349,6 +351,15 @@ def test_the_migration_goes_down_and_up_with_samples_inside(url: str, database: 
             uow.connection.execute(text("SELECT compress_chunk(c) FROM show_chunks('cluster_metrics') c"))
     end = BASE + timedelta(days=3)
     before = [points(database, BASE, end, step, cluster=cluster) for step in (60, 3600, 86_400) for cluster in CLUSTERS]
+    days = days_of_projects(database)
+    migrate.downgrade(url, "0014")
+    migrate.upgrade(url)
+    if on_timescale(database):
+        with database.single() as uow:
+            uow.connection.execute(text("SELECT _timescaledb_functions.stop_background_workers()"))
+    for _ in range(2):
+        assert_same(days_of_projects(database), days)
+        roll(database)
     migrate.downgrade(url, "0012")
     with database.single() as uow:
         assert uow.connection.execute(text("SELECT count(*) FROM cluster_metrics")).scalar_one() == len(rows)

@@ -51,6 +51,21 @@ def test_peaks_are_known_where_every_node_and_card_was_read() -> None:
     assert (more.cpu_usage_peak, more.gpu_usage_peak) == (None, None)
 
 
+def test_memory_and_heat_are_those_of_the_accelerators_that_were_read() -> None:
+    samples = [
+        a_sample(Part.ACCELERATOR, Quantity.MEMORY_USED, 20e9, device=card(1)),
+        a_sample(Part.ACCELERATOR, Quantity.MEMORY_USED, 20e9, device=card(1), node="named otherwise"),
+        a_sample(Part.ACCELERATOR, Quantity.MEMORY_USED, 60e9, device=card(2)),
+        a_sample(Part.ACCELERATOR, Quantity.TEMPERATURE, 41.5, device=card(1)),
+        a_sample(Part.ACCELERATOR, Quantity.TEMPERATURE, 77.0, device=card(2)),
+    ]
+    line = read(samples, [Nodes(GPU, 2)], AT)
+    assert line.gpu_memory_used_gb == pytest.approx(40)
+    assert line.gpu_temperature_celsius == 77.0
+    assert (line.gpu_usage, line.accelerators_read) == (None, 0)
+    assert (read([], [Nodes(GPU, 2)], AT).gpu_memory_used_gb, read([], [], AT).gpu_temperature_celsius) == (None, None)
+
+
 def test_slices_are_read_as_the_cards_they_are_of() -> None:
     sliced = NodeShape("mig", 16000, 65536, 16, 64.0, SLICE, 7)
     line = read([use(Part.ACCELERATOR, 0.5, device=card(1))], [Nodes(sliced, 1)], AT)
