@@ -10,7 +10,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from flask import Flask, request
-from structlog.contextvars import bind_contextvars
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from shared.observability.logging import get_logger
 from shared.observability.metrics import REQUEST_SECONDS
@@ -28,6 +28,7 @@ _SECURITY: Final = [
 _DATA_ONLY: Final = [*_SECURITY, (_POLICY, "default-src 'none'; frame-ancestors 'none'")]
 #: A label's values must be few, and anyone can send any method.
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})
+_LOOKS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -47,7 +48,8 @@ class Edge:
         request_id = given if given and _REQUEST_ID.match(given) else f"req-{uuid4()}"
         environ["kcloud.request_id"] = request_id
         # The thread's earlier request left its own behind.
-        bind_contextvars(request_id=request_id, project_id=None)
+        clear_contextvars()
+        bind_contextvars(request_id=request_id)
 
         def start(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
             # An answer with a policy of its own is a page.
@@ -64,12 +66,14 @@ class Edge:
         if meter is None:  # held, because looking a set of labels up costs more than adding to it
             meter = self._meters[key] = REQUEST_SECONDS.labels(*key)
         meter.observe(seconds)
-        if self._debug:
-            log.debug("request.done", method=method, path=environ.get("PATH_INFO"), status=status, seconds=round(seconds, 4))
+        # What changes something leaves a line that leads to its job, and by the job's id to all that was done for it.
+        if self._debug or method not in _LOOKS:
+            write = log.debug if method in _LOOKS else log.info
+            write("request.done", method=method, path=environ.get("PATH_INFO"), status=status, seconds=round(seconds, 4))
 
 
 def install(app: Flask, *, debug: bool) -> None:
-    """Put the edge around an application. ``debug``: a line in the log for each request."""
+    """Put the edge around an application. ``debug``: a line in the log for each request, not for those alone that change something."""
 
     @app.before_request
     def name_path() -> None:

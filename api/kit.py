@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from structlog.contextvars import bind_contextvars
+
 from api.auth import Guard
 from api.inputs import wait_seconds
 from shared.domain.jobs import Job
@@ -65,6 +67,9 @@ class Kit:
 
     def promise_headers(self, job: Job, location: str, *, replayed: bool) -> dict[str, str]:
         """The headers of an answer that carries a job."""
+        bind_contextvars(job_id=str(job.id))  # for the line that is written when the request is done
+        if job.cluster_id is not None:
+            bind_contextvars(cluster_id=str(job.cluster_id))
         headers = {"Location": location, "Operation-Location": f"/jobs/{job.id}"}
         if not job.is_terminal:
             headers["Retry-After"] = str(self.container.jobs.retry_after(job))

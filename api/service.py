@@ -2,13 +2,14 @@
 
 import base64
 import hashlib
+import hmac
 import json
 from functools import cached_property
 from http import HTTPStatus
 from importlib import resources
 from typing import Final
 
-from flask import Flask, Response
+from flask import Flask, Response, request
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from api import problem_pages, spec
@@ -16,7 +17,7 @@ from api.kit import Kit
 from api.render import answer
 from api.schemas import service as schemas
 from api.spec import Blueprint, Outcome, operation
-from shared.errors import NotFound
+from shared.errors import NotAuthenticated, NotFound
 
 #: The page of documentation runs one script and one style of its own, named by their digests, and asks this host only.
 _HTML_POLICY: Final = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -86,10 +87,20 @@ class ServiceViews:
         more={200: {"text/plain": {"schema": {"type": "string"}}}},
     )
     def get_metrics(self) -> Response:
-        """Needs the role reader, unless the policy's rule `service:metrics` is `@`."""
-        if not self._kit.guard.open_to_all("service:metrics"):
+        """Needs the role reader, or the bearer token that METRICS_TOKEN sets, unless the policy's rule `service:metrics` is `@`."""
+        if not self._is_prometheus() and not self._kit.guard.open_to_all("service:metrics"):
             self._kit.guard.actor("service:metrics")
         return Response(self._kit.container.health.metrics(), content_type=CONTENT_TYPE_LATEST)
+
+    def _is_prometheus(self) -> bool:
+        """Whether the request has METRICS_TOKEN. Keystone's tokens expire, and Prometheus can't renew them."""
+        key = self._kit.container.settings.metrics.token
+        given = request.headers.get("Authorization")
+        if key is None or given is None:
+            return False
+        if not hmac.compare_digest(given.encode(), f"Bearer {key}".encode()):
+            raise NotAuthenticated("The bearer token is not the one that METRICS_TOKEN sets.", reason="TOKEN_INVALID")
+        return True
 
     @operation(
         "Describe the API",

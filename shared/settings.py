@@ -130,6 +130,15 @@ class PlanSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings:
+    """What Prometheus is told, and how it may ask."""
+
+    token: str | None = field(repr=False, default=None)  #: opens the API's /metrics as a bearer token
+    host: str = "127.0.0.1"
+    port: int | None = None  #: where a worker tells what it counts by itself; None: nowhere
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything."""
 
@@ -144,6 +153,7 @@ class Settings:
     network: NetworkSettings = field(default_factory=NetworkSettings)
     placement: PlacementSettings = field(default_factory=PlacementSettings)
     plans: PlanSettings = field(default_factory=PlanSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
     telemetry_file: str | None = None  #: names the Prometheus servers to read; None: power is modelled, and use is not known
     webhook_networks: tuple[str, ...] = ()  #: address ranges that webhooks may reach besides the public internet
     instance: str = ""  #: names this process in leases and logs
@@ -358,6 +368,11 @@ def load() -> Settings:
         database_url = _noted(_database_url, env, problems)
         redis_url = _noted(_redis_url, env, problems)
         secret_key = env.str("KCLOUD_SECRET_KEY", None)
+        metrics = MetricsSettings(
+            token=env.str("METRICS_TOKEN", None, validate=validate.Length(min=16)),
+            host=env.str("METRICS_HOST", "127.0.0.1"),
+            port=env.int("METRICS_PORT", None, validate=port),
+        )
         telemetry_file = env.str("TELEMETRY_FILE", None)
         webhook_networks = env.str("WEBHOOK_NETWORKS", "", validate=_are_networks)
         log_level = env.str("LOG_LEVEL", "INFO", validate=validate.OneOf(["DEBUG", "INFO", "WARNING", "ERROR"]))
@@ -382,6 +397,7 @@ def load() -> Settings:
         log_format=log_format,
         network=network,
         placement=placement,
+        metrics=metrics,
         plans=replace(plans, deny=deny_windows(denied)),
         telemetry_file=telemetry_file,
         webhook_networks=tuple(words.strip() for words in webhook_networks.split(",") if words.strip()),

@@ -7,16 +7,19 @@ again by the relay, so nothing here leans on redelivery, and no task has an ETA.
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
-from celery.signals import celeryd_after_setup, setup_logging, worker_shutdown
+from celery.signals import celeryd_after_setup, setup_logging, task_failure, task_success, worker_ready, worker_shutdown
 from kombu import Queue
 
-from shared.observability.logging import configure
+from shared.errors import KcloudError
+from shared.observability.logging import configure, get_logger
 from shared.settings import current
 from workers.events import FlowerAnnouncer
 from workers.schedule import table
 
 if TYPE_CHECKING:
     from shared.bootstrap import Container
+
+log = get_logger(__name__)
 
 JOBS, TICKS, MAINTENANCE = "jobs", "ticks", "maintenance"
 #: Seconds after which Redis gives an unacknowledged message to another worker: far beyond any task (30 s), so never in life.
@@ -94,6 +97,38 @@ def _set_up_logging(**_kwargs: Any) -> None:
 @celeryd_after_setup.connect
 def _remember_name(sender: str, **_kwargs: Any) -> None:
     _state["hostname"] = sender
+
+
+@worker_ready.connect
+def _serve_metrics(**_kwargs: Any) -> None:
+    from shared.observability.metrics import serve
+
+    told = current().metrics
+    if told.port is None:
+        return
+    try:
+        serve(told.host, told.port)
+    except OSError as exc:  # jobs matter more; the target is down, which Prometheus tells
+        log.error("metrics.not_served", address=f"{told.host}:{told.port}", detail=str(exc))  # noqa: TRY400 - it says all
+
+
+@task_success.connect
+def _note_task(sender: Any = None, **_kwargs: Any) -> None:
+    """Beat's tasks are written down: that one of them does not come any more is told at /metrics."""
+    family, _, name = str(getattr(sender, "name", "")).partition(".")
+    if family not in {"maintenance", "relay"}:
+        return
+    try:
+        container().upkeep.note_task(name)
+    except KcloudError as exc:
+        log.warning("tasks.not_noted", task=name, reason=exc.reason)
+
+
+@task_failure.connect
+def _count_failure(sender: Any = None, **_kwargs: Any) -> None:
+    from shared.observability.metrics import TASKS_FAILED
+
+    TASKS_FAILED.labels(str(getattr(sender, "name", ""))).inc()
 
 
 @worker_shutdown.connect

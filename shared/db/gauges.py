@@ -8,13 +8,15 @@ from sqlalchemy import Connection, text
 _MOST_PROJECTS = 1000
 
 
+_LATEST = "time = (SELECT max(time) FROM cluster_metrics WHERE time > now() - interval '1 hour')"
+
+
 class Draw(NamedTuple):
-    """What a project's clusters draw and cost per hour, by their latest samples; ``measured_watts``: of clusters with meters."""
+    """What a project's clusters draw and cost per hour, by their latest samples."""
 
     project_id: str
     watts: float
     cost_per_hour: float
-    measured_watts: float
 
 
 class GaugeRepository:
@@ -27,13 +29,42 @@ class GaugeRepository:
         """By project, those that draw most first; of the last moment at which samples were taken."""
         rows = self._connection.execute(
             text(
-                "SELECT project_id, coalesce(sum(power_consumption_watts), 0), coalesce(sum(cost_per_hour), 0),"
-                " coalesce(sum(power_consumption_watts) FILTER (WHERE source <> 'modelled'), 0) FROM cluster_metrics"
-                " WHERE time = (SELECT max(time) FROM cluster_metrics WHERE time > now() - interval '1 hour')"
-                " GROUP BY project_id ORDER BY 2 DESC, 1"
+                "SELECT project_id, coalesce(sum(power_consumption_watts), 0), coalesce(sum(cost_per_hour), 0) FROM cluster_metrics"
+                f" WHERE {_LATEST} GROUP BY project_id ORDER BY 2 DESC, 1 LIMIT {_MOST_PROJECTS}"
             )
         )
-        return [Draw(*row) for row in rows.fetchmany(_MOST_PROJECTS)]
+        return [Draw(*row) for row in rows]
+
+    def drawn(self) -> tuple[float, float]:
+        """Watts of all clusters at the last moment at which samples were taken, and those of clusters that have meters."""
+        watts, measured = self._connection.execute(
+            text(
+                "SELECT coalesce(sum(power_consumption_watts), 0),"
+                " coalesce(sum(power_consumption_watts) FILTER (WHERE source <> 'modelled'), 0) FROM cluster_metrics"
+                f" WHERE {_LATEST}"
+            )
+        ).one()
+        return float(watts), float(measured)
+
+    def slow_jobs(self) -> int:
+        """Jobs that converge for longer than nine tenths of the last jobs of their kind and template took, where ten are on record."""
+        return int(
+            self._number(
+                "WITH held AS MATERIALIZED (SELECT j.region, j.kind, c.template_id, extract(epoch FROM now() - j.submitted_at) AS age"
+                " FROM jobs j JOIN clusters c ON c.id = j.cluster_id WHERE j.state = 'converging' AND j.submitted_at IS NOT NULL),"
+                " usual AS (SELECT k.*, r.p90 FROM (SELECT DISTINCT region, kind, template_id FROM held) k CROSS JOIN LATERAL"
+                " (SELECT percentile_cont(0.9) WITHIN GROUP (ORDER BY seconds) AS p90, count(*) AS many FROM (SELECT seconds"
+                " FROM durations d WHERE d.region = k.region AND d.kind = k.kind AND d.template_id = k.template_id"
+                " ORDER BY finished_at DESC LIMIT 200) recent) r WHERE r.many >= 10)"
+                " SELECT count(*) FROM held JOIN usual USING (region, kind, template_id) WHERE held.age > usual.p90"
+            )
+        )
+
+    def unsent_s(self) -> float:
+        """How long the longest-waiting due job that no worker was told of has waited; 0 where there is none."""
+        return self._number(
+            "SELECT extract(epoch FROM now() - min(due_at)) FROM jobs WHERE state = 'queued' AND due_at <= now() AND dispatched_at IS NULL"
+        )
 
     def meters(self) -> list[tuple[str, bool, float, int, int]]:
         """Each source of measurements: name, whether it answered last time, seconds since it did, samples and findings."""
@@ -83,10 +114,23 @@ class GaugeRepository:
         return self._number("SELECT extract(epoch FROM now() - min(next_inventory_at)) FROM scopes")
 
     def periodic(self) -> list[tuple[str, float]]:
-        """What beat does by turns, and seconds since it was last done. Turns of single projects are told as the latest of their kind."""
+        """Beat's tasks, and seconds since each was last done without an error."""
         rows = self._connection.execute(
             text(
-                "SELECT split_part(name, ':', 1), min(extract(epoch FROM now() - done_until)) FROM series_state GROUP BY 1 ORDER BY 1"
+                "SELECT substr(name, 6), extract(epoch FROM now() - done_until) FROM series_state WHERE name LIKE 'task:%' ORDER BY 1"
+            )
+        )
+        return [(row[0], max(0.0, float(row[1]))) for row in rows]
+
+    def turns(self) -> list[tuple[str, float]]:
+        """What is done project by project, and seconds since the project that waits longest had its turn."""
+        rows = self._connection.execute(
+            text(
+                "SELECT split_part(s.name, ':', 1), max(extract(epoch FROM now() - s.done_until)) FROM series_state s"
+                # Rows of projects that have nothing left to look at stay, and are nobody's delay.
+                " WHERE (s.name LIKE 'cleanup:%' AND EXISTS (SELECT FROM clusters c WHERE c.live AND c.project_id = substr(s.name, 9)))"
+                " OR (s.name LIKE 'budgets:%' AND EXISTS (SELECT FROM budgets b WHERE b.project_id = substr(s.name, 9)))"
+                " GROUP BY 1 ORDER BY 1"
             )
         )
         return [(row[0], max(0.0, float(row[1]))) for row in rows]

@@ -80,6 +80,16 @@ class SeriesRepository:
         ).first()
         return row is not None
 
+    def note_task(self, name: str) -> None:
+        """One of beat's tasks was done. Written at most every ten seconds: some run that often."""
+        self._connection.execute(
+            text(
+                "INSERT INTO series_state AS s (name, done_until) VALUES ('task:' || :name, now()) ON CONFLICT (name) DO UPDATE"
+                " SET done_until = now() WHERE s.done_until < now() - interval '10 seconds'"
+            ),
+            {"name": name},
+        )
+
     def gap_s(self, name: str) -> float:
         """Seconds since a sample was last due; 0 before the first. Others that ask wait until this transaction ends."""
         value = self._connection.execute(
@@ -180,8 +190,14 @@ class SeriesRepository:
         return [dict(row) for row in rows]
 
     def forget_old(self, *, days: int) -> int:
-        """Drop costs, measured energy and durations past their keeping time; how many rows. For samples, see the metrics."""
+        """Drop costs, measured energy and durations past their keeping time; how many rows. For samples, see the metrics.
+
+        Tasks that nobody does any more, because an older version had them, are forgotten after a day.
+        """
         gone = 0
+        self._connection.execute(
+            text("DELETE FROM series_state WHERE name LIKE 'task:%' AND done_until < now() - interval '1 day'")
+        )
         for table, column in (("cluster_costs", "time"), ("cluster_energy", "hour"), ("durations", "finished_at")):
             gone += self._connection.execute(
                 text(f"DELETE FROM {table} WHERE {column} < now() - make_interval(days => :days)"), {"days": days}

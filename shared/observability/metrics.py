@@ -4,11 +4,13 @@ What is true of the whole system (jobs by state, queue age) is read from the dat
 not depend on which process answers.
 """
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest, start_http_server
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 REGISTRY: Final = CollectorRegistry()
@@ -33,6 +35,16 @@ JOBS_FINISHED: Final = Counter(
 REQUEST_SECONDS: Final = Histogram(
     "kcloud_request_seconds", "HTTP requests by endpoint, method and status", ["endpoint", "method", "status"], registry=REGISTRY
 )
+COLLECTIONS_FAILED: Final = Counter(
+    "kcloud_collections_failed_total",
+    "Collections in which a source of measurements failed",
+    ["source", "reason"],
+    registry=REGISTRY,
+)
+TURNS_FAILED: Final = Counter(
+    "kcloud_turns_failed_total", "Projects that beat's work could not be done for, by task", ["task"], registry=REGISTRY
+)
+TASKS_FAILED: Final = Counter("kcloud_tasks_failed_total", "Tasks that ended with an error", ["task"], registry=REGISTRY)
 
 
 class Figures(Collector):
@@ -57,3 +69,21 @@ class Figures(Collector):
     def collect(self) -> Iterable[GaugeMetricFamily]:
         """For a registry."""
         return self._families
+
+
+def counted() -> bytes:
+    """What this process counted by itself; with PROMETHEUS_MULTIPROC_DIR, all that write there."""
+    return generate_latest(_registry())
+
+
+def serve(host: str, port: int) -> None:
+    """Tell :func:`counted` over HTTP, from a thread of its own. Raises OSError where the port is taken."""
+    start_http_server(port, host, registry=_registry())
+
+
+def _registry() -> CollectorRegistry:
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
+    return registry

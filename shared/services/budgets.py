@@ -17,6 +17,7 @@ from shared.domain.clusters import Phase, Scope
 from shared.domain.ports import Actor, ClusterFilter
 from shared.errors import FieldError, InvalidRequest, KcloudError, NotFound, as_sentence
 from shared.observability.logging import get_logger
+from shared.observability.metrics import TURNS_FAILED
 from shared.services.webhooks import enqueue
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ class BudgetService:
                     self.look(project_id)
                     looked += 1
                 except KcloudError as exc:
+                    TURNS_FAILED.labels("budgets").inc()
                     log.warning("budgets.not_looked_at", project_id=project_id, reason=exc.reason, detail=exc.detail)
         return looked
 

@@ -14,6 +14,7 @@ from shared.domain.readings import Nodes, by_cluster, read
 from shared.domain.telemetry import Inventory
 from shared.errors import KcloudError
 from shared.observability.logging import get_logger
+from shared.observability.metrics import COLLECTIONS_FAILED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,6 +72,7 @@ class CollectionService:
             uow.telemetry.write(found)
             uow.telemetry.note_sources(self._region, at, self._reports(collected))
         for failure in collected.failures:
+            COLLECTIONS_FAILED.labels(failure.source, failure.reason).inc()
             log.warning(
                 "telemetry.failed", source=failure.source, reader=failure.reader, reason=failure.reason, detail=failure.detail
             )

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
 
 from shared.errors import KcloudError
-from shared.observability.metrics import REGISTRY, Figures
+from shared.observability.metrics import Figures, counted
 
 if TYPE_CHECKING:
     from shared.db.gauges import GaugeRepository
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
     from shared.domain.ports import Clock, Cloud
 
 _PING_TTL_S = 5.0
+#: For so long the figures of the database are told again: every API process is scraped, and some by two Prometheus servers.
+_FIGURES_TTL_S = 1.0
 
 
 class HealthService:
@@ -43,6 +43,8 @@ class HealthService:
         self._budgets = power_budgets
         self._held: tuple[dict[str, str], float] = ({}, 0.0)
         self._lock = threading.Lock()
+        self._figures: tuple[bytes, float] = (b"", 0.0)
+        self._reading = threading.Lock()
         self._migrated = False
 
     def health(self) -> tuple[bool, dict[str, Any]]:
@@ -71,7 +73,19 @@ class HealthService:
         return fine, {"ready": fine, "timestamp": self._clock.now(), "checks": checks}
 
     def metrics(self) -> bytes:
-        """Prometheus text: what this host's processes counted, and the whole system's state from the database."""
+        """Prometheus text: what this host's processes counted, and the whole system's state from the database (at most a second old)."""
+        with self._reading:  # whoever comes meanwhile is told the same
+            told, until = self._figures
+            if until <= time.monotonic():
+                told = self._from_database()
+                self._figures = (told, time.monotonic() + _FIGURES_TTL_S)
+        return told + counted()
+
+    def forget(self) -> None:
+        """Let the next answer be read anew."""
+        self._figures = (b"", 0.0)
+
+    def _from_database(self) -> bytes:
         figures = Figures()
         with self._database.begin() as uow:
             jobs = [((kind, state), count) for kind, state, count in uow.jobs.counts()]
@@ -83,10 +97,14 @@ class HealthService:
                 "clusters", "Live clusters by phase", [((phase,), count) for phase, count in uow.clusters.counts()], "phase"
             )
             figures.one("jobs_stalled", "Converging jobs whose cluster shows no change", uow.jobs.stalled())
+            figures.one("jobs_slow", "Converging jobs that take longer than nine in ten of their kind did", uow.gauges.slow_jobs())
+            figures.one(
+                "unsent_age_seconds", "How long the longest-waiting due job has waited for the relay", uow.gauges.unsent_s()
+            )
             self._system(figures, uow.gauges)
         registry = CollectorRegistry()
         registry.register(figures)
-        return generate_latest(registry) + self._counted()
+        return generate_latest(registry)
 
     def _system(self, figures: Figures, found: GaugeRepository) -> None:
         draws = found.draws()
@@ -94,7 +112,8 @@ class HealthService:
         figures.add("project_watts", "Watts of a project's clusters, latest samples", watts, "project_id")
         told = [((d.project_id,), d.cost_per_hour) for d in draws]
         figures.add("project_cost_per_hour", "Cost per hour of a project's clusters, latest samples", told, "project_id")
-        measured = sum(d.measured_watts for d in draws)
+        drawn, measured = found.drawn()
+        figures.one("watts", "Watts of all clusters, latest samples", drawn)
         figures.one("measured_watts", "Watts of clusters whose draw is measured, in whole or in part", measured)
         limits = [((scope,), watts) for scope, watts in self._budgets.items()]
         figures.add("power_budget_watts", "Watts that may be drawn at most, by setting", limits, "scope")
@@ -114,14 +133,9 @@ class HealthService:
         figures.one("tick_late_seconds", "How long the most overdue look at a project is past its time", found.late_tick_s())
         figures.one("inventory_late_seconds", "The same of inventories", found.late_inventory_s())
         ages = [((name,), age) for name, age in found.periodic()]
-        figures.add("periodic_age_seconds", "Since beat's work was last done", ages, "task")
-
-    def _counted(self) -> bytes:
-        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-            return generate_latest(REGISTRY)
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # prometheus_client leaves it untyped
-        return generate_latest(registry)
+        figures.add("periodic_age_seconds", "Since beat's task was last done", ages, "task")
+        turns = [((name,), age) for name, age in found.turns()]
+        figures.add("turn_age_seconds", "Since the project that waits longest had its turn", turns, "task")
 
     def _states(self) -> dict[str, str]:
         with self._lock:

@@ -19,6 +19,7 @@ from shared.domain.idleness import Progress, Stage, Step, Verdict, next_step
 from shared.domain.ports import Actor, ClusterFilter
 from shared.errors import Conflict, FieldError, InvalidRequest, KcloudError, as_sentence
 from shared.observability.logging import get_logger
+from shared.observability.metrics import TURNS_FAILED
 from shared.services.webhooks import enqueue_all
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Sweeper:
             try:
                 self.sweep(project_id)
             except KcloudError as exc:
+                TURNS_FAILED.labels("cleanup").inc()
                 log.warning("cleanup.not_swept", project=project_id, reason=exc.reason, detail=exc.detail)
             else:
                 swept += 1

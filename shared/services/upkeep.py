@@ -50,6 +50,11 @@ class Upkeep:
             log.info("upkeep.retained", **counts)
         return counts
 
+    def note_task(self, name: str) -> None:
+        """One of beat's tasks was done; that it goes on is told at /metrics."""
+        with self._database.begin() as uow:
+            uow.series.note_task(name)
+
     def watch_own_project(self) -> None:
         """The service's own project is inventoried from the start, not only after its first job."""
         try:

@@ -35,7 +35,7 @@ def world(_wired: tuple[Container, FakeCloud, Flask, Tokens]) -> World:
             text(
                 "TRUNCATE clusters, jobs, job_events, idempotency_keys, usage_intervals, scopes, credentials, stacks, address_ranges,"
                 " cluster_types, placements, fleet_changes, shape_mixes, durations, cleanup_policies, webhooks, cluster_metrics,"
-                " rate_cards, plans CASCADE"
+                " rate_cards, plans, series_state CASCADE"
             )
         )
         connection.execute(text("TRUNCATE audit_events"))
@@ -43,6 +43,7 @@ def world(_wired: tuple[Container, FakeCloud, Flask, Tokens]) -> World:
     cloud.lag_s = cloud.writing_s = 0.0
     container.catalogs.forget()
     container.fleets.forget()
+    container.health.forget()
     return World(container, cloud, app, tokens)
 
 

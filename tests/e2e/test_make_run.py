@@ -1,5 +1,6 @@
 """`make run` as a person uses it: start, first cluster, stop, and the state is still there."""
 
+import json
 import os
 import pty
 import re
@@ -21,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 #: Both cores may be busy with other tests; docs/benchmarks.md has what an idle machine takes.
 START_LIMIT_S = 90.0
 
+METRICS_TOKEN = "what-prometheus-knows"
+
 pytestmark = [pytest.mark.timeout(400), pytest.mark.xdist_group("make-run")]
 
 
@@ -39,6 +42,8 @@ class Run:
             "API_PORT": str(free_port()),
             "FLOWER_PORT": str(free_port()),
             "SIMULATOR_PORT": str(free_port()),
+            "LOG_FORMAT": "json",
+            "METRICS_TOKEN": METRICS_TOKEN,
         }
         self.api = f"http://127.0.0.1:{self.environment['API_PORT']}"
         self.output = state_dir.with_suffix(".out")
@@ -96,6 +101,18 @@ class Run:
                 continue
         return found
 
+    def lines(self, process: str, **wanted: str) -> list[dict[str, Any]]:
+        """The lines of a program's log with these values."""
+        with (self.state_dir / "log" / f"{process}.log").open(encoding="utf-8") as log:
+            told = [json.loads(line) for line in log if line.startswith("{")]
+        return [line for line in told if wanted.items() <= line.items()]
+
+    def metrics(self) -> str:
+        """What Prometheus would read."""
+        answer = requests.get(self.api + "/metrics", headers={"Authorization": f"Bearer {METRICS_TOKEN}"}, timeout=30)
+        answer.raise_for_status()
+        return answer.text
+
     def get(self, path: str, token: str) -> Any:
         """A GET's JSON."""
         answer = requests.get(self.api + path, headers={"X-Auth-Token": token}, timeout=30)
@@ -138,6 +155,22 @@ def test_from_nothing_to_a_cluster_and_again_after_a_restart(run: Run, record: C
     assert [cluster["status"] for cluster in clusters] == ["CREATE_COMPLETE"]
     listed = run.shell("openstack coe cluster list -f value -c status")
     assert listed.splitlines() == ["CREATE_COMPLETE"]
+
+    # A request's id leads from the API's log to the worker's lines about its job, and the job's to its cluster.
+    [job] = run.get("/jobs", token)
+    [asked] = run.lines("api", event="request.done", request_id=job["request_id"])
+    assert (asked["job_id"], asked["cluster_id"]) == (job["id"], clusters[0]["id"])
+    events = {
+        line["event"] for line in run.lines("worker", request_id=job["request_id"], job_id=job["id"], cluster_id=clusters[0]["id"])
+    }
+    assert {"job.claimed", "job.submitted"} <= events
+
+    # Prometheus is let in by its own token, and is told of all that beat does and of what workers count.
+    assert requests.get(run.api + "/metrics", timeout=10).status_code == 401
+    wait_until(lambda: 'kcloud_periodic_age_seconds{task="sweep_placements"}' in run.metrics(), 60, every_s=1, what="beat's tasks")
+    counted = run.metrics()
+    assert re.search(r'^kcloud_jobs_finished_total\{kind="create",.*state="succeeded"\} 1\.0$', counted, re.MULTILINE)
+    assert 'kcloud_cloud_call_seconds_count{operation="' in counted
 
     # Flower asks for a login, and the one that the banner shows works.
     flower, login = re.search(r"Flower +(\S+) +login: (\S+)", banner).groups()  # type: ignore[union-attr]

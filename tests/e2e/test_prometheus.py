@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from deployment.local.ports import free_port
 from shared.domain.power import Machine, cluster_power
@@ -26,6 +27,7 @@ from shared.telemetry.collect import PrometheusTelemetry
 from shared.telemetry.config import parse
 from tests.waiting import wait_until
 
+DEPLOYMENT = Path(__file__).resolve().parents[2] / "deployment" / "prometheus"
 BARE = "aaaaaaaa-aaaa-aaaa-aaaa-aaaaaaaaaaaa"  #: a cluster on bare metal: Kepler, DCGM, IPMI
 OLD = "bbbbbbbb-bbbb-bbbb-bbbb-bbbbbbbbbbbb"  #: Kepler up to 0.9, Furiosa
 VIRTUAL = "cccccccc-cccc-cccc-cccc-cccccccccccc"  #: machines read by their hypervisor, Rebellions inside
@@ -186,6 +188,13 @@ def prometheus(program: str, folder: Path, exporter: ThreadingHTTPServer) -> Ite
         f"  - {{job_name: again, static_configs: [{{targets: ['localhost:{exporter.server_port}']}}]}}\n",
         encoding="utf-8",
     )
+    with started(program, folder) as found:
+        yield found
+
+
+@contextmanager
+def started(program: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """The program with the folder's prometheus.yml."""
     listen = f"127.0.0.1:{free_port()}"
     command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     with (folder / "log").open("wb") as log:
@@ -196,6 +205,54 @@ def prometheus(program: str, folder: Path, exporter: ThreadingHTTPServer) -> Ite
             process.send_signal(signal.SIGCONT)
             process.terminate()
             process.wait(10)
+
+
+def test_the_example_of_a_scrape_works_as_it_stands(tmp_path: Path) -> None:
+    """Our prometheus.yml with its rules, but for the addresses, against an API that wants METRICS_TOKEN."""
+    program = binary()
+    token = "what-prometheus-knows"
+    asked: list[str | None] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.headers.get("Authorization"))
+            known = self.path == "/metrics" and asked[-1] == f"Bearer {token}"
+            body = b"kcloud_queue_age_seconds 3\n" if known else b""
+            self.send_response(200 if known else 401)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_words: object) -> None:
+            """Keep the tests' output clean."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as api:
+        threading.Thread(target=api.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        for name in ("prometheus.yml", "alerts.yml"):
+            words = (DEPLOYMENT / name).read_text(encoding="utf-8")
+            assert name != "prometheus.yml" or ("127.0.0.1:8006" in words and "30s" in words)
+            words = words.replace("127.0.0.1:8006", f"127.0.0.1:{api.server_port}").replace("_interval: 30s", "_interval: 1s")
+            (tmp_path / name).write_text(words, encoding="utf-8")
+        (tmp_path / "metrics-token").write_text(token + "\n", encoding="utf-8")
+        with started(program, tmp_path) as (url, _):
+
+            def answer(path: str) -> Any:
+                try:
+                    return requests.get(url + path, timeout=2).json()["data"]
+                except requests.RequestException:
+                    return None
+
+            def scraped() -> bool:
+                found = answer("/api/v1/query?query=kcloud_queue_age_seconds")
+                return bool(found and found["result"] and found["result"][0]["value"][1] == "3")
+
+            wait_until(scraped, 20, what="a scrape")
+            rules = [rule for group in answer("/api/v1/rules")["groups"] for rule in group["rules"]]
+            assert {rule["name"] for rule in rules} >= {"KcloudDown", "KcloudNotScraped", "KcloudBeatStopped"}
+            assert not [rule["name"] for rule in rules if rule["health"] == "err"]
+        api.shutdown()
+    assert set(asked) == {f"Bearer {token}"}
 
 
 @dataclass(frozen=True)
