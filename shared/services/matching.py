@@ -195,14 +195,14 @@ class MatchService:
             if asked.lease_s is not None:
                 uow.placements.hold_scope(scope)
             fleet = fresh(uow)
-            outcomes = self._outcomes(uow, fleet, scope, asked, offers)
+            outcomes = self._outcomes(uow, fleet, scope, asked, offers, many=_several(job))
             if asked.lease_s is not None and any(one.best and one.best.way is not Way.USE for one in outcomes):
                 for one in outcomes:
                     one.unseat(fleet)
                 return None
             if idempotency and not uow.accept.remember(actor.project_id, idempotency, job.id):
                 raise _key_in_use(idempotency)
-            result = self._result(job, asked, outcomes)
+            result = self._result(job, asked, outcomes, [])
             ended = replace(job, state=JobState.SUCCEEDED, finished_at=self._clock.now(), result=result, step="succeeded")
             uow.jobs.write_ended(ended, [("accepted", {}), ("succeeded", {})])
             held = [one for outcome in outcomes for one in outcome.placements]
@@ -212,12 +212,13 @@ class MatchService:
     # -- deciding ----------------------------------------------------------------------------------------------------------
 
     def run(self, job: Job) -> Job:
-        """Answer a match that a worker holds: decide, let the cloud begin what the best way needs, hold, end the job."""
+        """Answer a match that a worker holds: decide, let the cloud begin what the best way needs, hold, end the job.
+
+        Of several workloads, those after one that needs nodes are decided when these are promised: they may share them.
+        """
         actor = Actor(job.requested_by or "", job.project_id, frozenset({"member"}), request_id=job.request_id or "")
         try:
-            if "decided" not in job.params:
-                job = self._decide(actor, job)
-            return job if job.is_terminal else self._follow(actor, job)
+            return self._carried(actor, job)
         except (LeaseLost, Unavailable, CloudError):
             raise
         except KcloudError as exc:
@@ -227,17 +228,27 @@ class MatchService:
                 uow.jobs.record([(job.id, "failed", ended.state.value, error)])
             return ended
 
+    def _carried(self, actor: Actor, job: Job) -> Job:
+        while not job.is_terminal:
+            begun = "begins" in job.params.get("decided", {})
+            job = self._follow(actor, job) if begun else self._decide(actor, job)
+        return job
+
     def _decide(self, actor: Actor, job: Job) -> Job:
-        """Decide, once: what the job needs of the cloud is written down before anything of it is begun."""
+        """Decide what is not decided, up to the first that needs the cloud: that is written down before it is begun."""
         scope = Scope(job.region, job.project_id)
-        asked = _Asked(tuple(from_fields(item) for item in job.params["workloads"]), job.params["lease_s"])
+        done = _shown(job.params["decided"]["result"]) if "decided" in job.params else []
+        works = tuple(from_fields(item) for item in job.params["workloads"][len(done) :])
+        asked = _Asked(works, job.params["lease_s"])
         offers = self.offers_of(actor, scope)
         with self._fleets.held(scope) as fresh, self._database.begin() as uow:
             if asked.lease_s is not None:
                 uow.placements.hold_scope(scope)
-            outcomes = self._outcomes(uow, fresh(uow), scope, asked, offers)
-            result = self._result(job, asked, outcomes)
-            begins = [_begin_of(job, number, one) if asked.lease_s is not None else None for number, one in enumerate(outcomes)]
+            outcomes = self._outcomes(uow, fresh(uow), scope, asked, offers, many=_several(job), up_to_begin=True)
+            result = self._result(job, asked, outcomes, done)
+            begins = [
+                _begin_of(job, number, one) if asked.lease_s is not None else None for number, one in enumerate(outcomes, len(done))
+            ]
             now = [one for outcome, begin in zip(outcomes, begins, strict=True) if begin is None for one in outcome.placements]
             self._hold(uow, job, now, asked.lease_s)
             if any(begins):
@@ -245,14 +256,15 @@ class MatchService:
                     [_remembered(one) for one in outcome.placements] if begin else []
                     for outcome, begin in zip(outcomes, begins, strict=True)
                 ]
-                decided = {"result": result, "begins": begins, "placements": later}
+                before: list[Any] = [None] * len(done)
+                decided = {"result": result, "begins": before + begins, "placements": before + later}
                 kept = uow.jobs.keep_params(job, {**job.params, "decided": decided})
                 uow.jobs.record([(job.id, "decided", kept.state.value, {"ways": [b["way"] for b in begins if b]})])
                 return kept
             return self._end(uow, job, result)
 
     def _follow(self, actor: Actor, job: Job) -> Job:
-        """Let the cloud begin what was decided, hold what will be there, end the job. All of it may be repeated."""
+        """Let the cloud begin what was decided, hold what will be there, and end the job when all is decided. All of it may be repeated."""
         decided = job.params["decided"]
         result, shown = decided["result"], _shown(decided["result"])
         held: list[Placement] = []
@@ -262,7 +274,7 @@ class MatchService:
             try:
                 accepted = self._begin(actor, begin, Idempotency(f"match-{job.id}-{number}", "match"))
             except (InvalidRequest, Conflict, NotFound) as exc:
-                if len(shown) == 1:
+                if len(job.params["workloads"]) == 1:
                     raise
                 shown[number] |= {"error": {"reason": exc.reason, "detail": exc.detail}, "placements": []}
                 continue
@@ -279,6 +291,8 @@ class MatchService:
             held += [_recalled(one, cluster.id) for one in decided["placements"][number]]
         with self._database.begin() as uow:
             self._hold(uow, job, held, job.params["lease_s"])
+            if len(shown) < len(job.params["workloads"]):
+                return uow.jobs.keep_params(job, {**job.params, "decided": {"result": result}})
             return self._end(uow, job, result)
 
     @staticmethod
@@ -302,18 +316,28 @@ class MatchService:
         return accepted
 
     def _outcomes(
-        self, uow: UnitOfWork, fleet: ProjectFleet, scope: Scope, asked: _Asked, offers: Sequence[TypeOffer]
+        self,
+        uow: UnitOfWork,
+        fleet: ProjectFleet,
+        scope: Scope,
+        asked: _Asked,
+        offers: Sequence[TypeOffer],
+        *,
+        many: bool,
+        up_to_begin: bool = False,
     ) -> list[_Outcome]:
         matcher = self.matcher(uow, fleet, scope, offers)
-        outcomes = []
+        outcomes: list[_Outcome] = []
         for work in asked.works:
-            matched = matcher.match(work, first_only=len(asked.works) > 1)
+            matched = matcher.match(work, first_only=many)
             outcome = _Outcome(work, matched)
             if outcome.best is not None and outcome.best.member is not None:
                 outcome.free = fleet.free_of(outcome.best.member)
             if asked.lease_s is not None:
                 outcome.seat(fleet, scope)
             outcomes.append(outcome)
+            if up_to_begin and asked.lease_s is not None and outcome.best is not None and outcome.best.way is not Way.USE:
+                break
         return outcomes
 
     def matcher(self, uow: UnitOfWork, fleet: ProjectFleet, scope: Scope, offers: Sequence[TypeOffer]) -> Matcher:
@@ -386,8 +410,8 @@ class MatchService:
 
     # -- answering ---------------------------------------------------------------------------------------------------------------
 
-    def _result(self, job: Job, asked: _Asked, outcomes: Sequence[_Outcome]) -> dict[str, Any]:
-        shown = [result_of(one, lease_s=asked.lease_s) for one in outcomes]
+    def _result(self, job: Job, asked: _Asked, outcomes: Sequence[_Outcome], done: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        shown = [*done, *(result_of(one, lease_s=asked.lease_s) for one in outcomes)]
         if job.params["many"]:
             return {"results": shown, "currency": "USD"}
         return shown[0]
@@ -409,6 +433,11 @@ class MatchService:
 def _key_in_use(idempotency: Idempotency) -> Conflict:
     msg = f"A request with Idempotency-Key {idempotency.key!r} is under way."
     return Conflict(msg, reason="IDEMPOTENCY_KEY_IN_USE", hint="Repeat the request.")
+
+
+def _several(job: Job) -> bool:
+    """Whether the answer needs the best way of each workload alone."""
+    return len(job.params["workloads"]) > 1
 
 
 class _Outcome:

@@ -262,6 +262,13 @@ def test_a_cluster_that_grows_goes_on_taking_work_on_the_nodes_that_it_has(
     assert codes(match(member, gpu_count=1, cpu_cores=1, memory_gb=1))["CHANGING"] == 1
 
 
+def requeue(world: World, job_id: str) -> None:
+    """As the relay does when a worker's lease runs out."""
+    with world.container.database.engine.begin() as connection:
+        words = "state = 'queued', lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL, due_at = now()"
+        connection.execute(text(f"UPDATE jobs SET {words} WHERE id = :id"), {"id": job_id})  # noqa: S608 - fixed words
+
+
 def test_a_match_that_a_worker_repeats_grows_the_cluster_once(
     world: World, member: Caller, cluster: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -279,9 +286,7 @@ def test_a_match_that_a_worker_repeats_grows_the_cluster_once(
     with pytest.raises(KeyboardInterrupt):
         world.run(job_id)
     monkeypatch.setattr(service, "_begin", begin)
-    with world.container.database.engine.begin() as connection:
-        words = "state = 'queued', lease_token = NULL, lease_owner = NULL, lease_expires_at = NULL, due_at = now()"
-        connection.execute(text(f"UPDATE jobs SET {words} WHERE id = :id"), {"id": job_id})  # noqa: S608 - its lease ran out
+    requeue(world, job_id)
     world.run(job_id)
     result = member("GET", f"/jobs/{job_id}").get_json()["result"]
     assert result["job_id"] == str(calls[0].job.id)
@@ -312,6 +317,42 @@ def test_many_workloads_in_one_call_each_take_what_the_others_left(member: Calle
     answer = problemless(member("POST", "/match/workloads", body, headers=NOW))
     taken = {(one["node"], tuple(one["devices"])) for result in answer["results"] for one in result["placements"]}
     assert taken == {(node, devices) for node in (0, 1) for devices in ((0, 1), (2, 3))}
+
+
+def test_workloads_of_one_call_share_what_is_made_for_them(world: World, member: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = {"type": "ml_training", "gpu_required": True, "gpu_count": 2, "cpu_cores": 8, "memory_gb": 32}
+    impossible = small | {"name": "too large", "gpu_count": 64}
+    works = [small | {"name": f"w{number}"} for number in range(4)]
+    body = {"workloads": [*works[:2], impossible, *works[2:]], "place": True}
+    job_id = member("POST", "/match/workloads", body).get_json()["job_id"]
+    service = world.container.matching
+    begin, calls = service._begin, []
+
+    def killed(*args: Any) -> Any:
+        calls.append(begin(*args))
+        raise KeyboardInterrupt
+
+    # Its worker is killed after each thing that it began, before it could write down that it had.
+    for _ in range(2):
+        monkeypatch.setattr(service, "_begin", killed)
+        with pytest.raises(KeyboardInterrupt):
+            world.run(job_id)
+        monkeypatch.setattr(service, "_begin", begin)
+        requeue(world, job_id)
+    world.run(job_id)
+    job = member("GET", f"/jobs/{job_id}").get_json()
+    assert job["state"] == "succeeded", job
+    results = job["result"]["results"]
+    assert [one["workload"] for one in results] == ["w0", "w1", "too large", "w2", "w3"]
+    assert [one["action"] for one in results] == ["create_new", "use_existing", None, "scale_existing", "use_existing"]
+    [made] = member("GET", "/clusters").get_json()
+    assert {one["cluster"]["id"] for one in results if one["cluster"]} == {made["id"]}
+    held = member("GET", "/placements?active=true").get_json()
+    assert len(held) == 4
+    assert {(one["node"], device) for one in held for device in one["devices"]} == {(n, d) for n in (0, 1) for d in range(4)}
+    jobs = [results[0]["job_id"], results[3]["job_id"]]
+    assert [world.complete(one, PROJECT)["state"] for one in jobs] == ["succeeded", "succeeded"]
+    assert member("GET", f"/clusters/{made['id']}").get_json()["node_count"] == 2
 
 
 def test_a_key_repeats_the_answer(member: Caller, cluster: dict[str, Any]) -> None:

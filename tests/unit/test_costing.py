@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.domain.accelerators import Accelerator, NodeShape
-from shared.domain.costing import Held, Line, Rater, Use, allocated, metered, spans, watts
+from shared.domain.costing import Held, Line, Rater, Use, _divided, allocated, metered, spans, watts
 from shared.domain.rates import Book, Electricity, RateCard
 from shared.services.costs import as_csv, money_text
 from tests.builders import NOW
@@ -231,3 +231,8 @@ def test_large_amounts_keep_their_last_places() -> None:
 def test_no_text_of_a_csv_is_a_formula() -> None:
     shown = as_csv([{"start": NOW, "workload": "=1+1", "type": None, "cluster": 'a,"b"', "total": "-1"}], str)
     assert shown.splitlines()[1] == f'{NOW},\'=1+1,,"a,""b""",\'-1'
+
+
+@given(amount=st.integers(-(10**6), 10**6), by=st.integers(1, 50))
+def test_amounts_are_rounded_to_the_nearest_and_halves_to_the_even(amount: int, by: int) -> None:
+    assert _divided(amount, by) == _divided(Fraction(amount), by) == round(Fraction(amount, by))
