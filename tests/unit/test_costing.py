@@ -236,3 +236,24 @@ def test_no_text_of_a_csv_is_a_formula() -> None:
 @given(amount=st.integers(-(10**6), 10**6), by=st.integers(1, 50))
 def test_amounts_are_rounded_to_the_nearest_and_halves_to_the_even(amount: int, by: int) -> None:
     assert _divided(amount, by) == _divided(Fraction(amount), by) == round(Fraction(amount, by))
+
+
+def rated(use: Use, *cards: RateCard, cuts: list[datetime] | None = None) -> dict[Any, Line]:
+    cuts = cuts or [use.start, use.end]
+    return Rater(Book(cards), {"gpu": SHAPE}, cuts[0], cuts[-1]).rate([use], cuts, lambda *_: "all")
+
+
+def test_prices_are_said_to_come_from_where_they_do_also_where_they_are_nothing() -> None:
+    use = Use(uuid4(), "worker", "g", "gpu", 1, NOW, NOW + timedelta(hours=1), gb=10)
+    card = RateCard(uuid4(), "USD", NOW - timedelta(days=1), flavors={"gpu": Decimal(0)})
+    [line] = rated(use).values()
+    assert line.sources == {"default"}
+    [line] = rated(use, card).values()  # storage has no price of its own, which is not worth a word
+    assert line.sources == {str(card.id)}
+
+
+def test_what_ends_where_a_span_begins_is_no_part_of_it() -> None:
+    use = Use(uuid4(), "worker", "g", "gpu", 1, NOW, NOW + timedelta(hours=1))
+    cuts = [NOW + timedelta(hours=hour) for hour in range(3)]
+    [((begin, _), line)] = rated(use, cuts=cuts).items()
+    assert (begin, line.node_micros) == (NOW, HOUR)
