@@ -222,13 +222,22 @@ class PlacementRepository:
         return {row[0] for row in rows}
 
     def move(
-        self, placement_id: UUID, *, cluster_id: UUID, group: str, node: int, devices: Sequence[int], model: str | None
+        self,
+        placement_id: UUID,
+        *,
+        cluster_id: UUID,
+        group: str,
+        node: int,
+        devices: Sequence[int],
+        model: str | None,
+        watts: float,
+        cost_per_hour: float,
     ) -> None:
-        """What is held lies on another node from now on."""
+        """What is held lies on another node from now on, where it draws and costs this."""
         self._connection.execute(
             text(
                 "UPDATE placements SET cluster_id = :cluster, node_group = :group, node = :node, devices = CAST(:devices AS jsonb),"
-                " accelerator = :model WHERE id = :id"
+                " accelerator = :model, watts = :watts, cost_per_hour = :cost WHERE id = :id"
             ),
             {
                 "id": placement_id,
@@ -237,6 +246,8 @@ class PlacementRepository:
                 "node": node,
                 "devices": as_json(list(devices)),
                 "model": model,
+                "watts": watts,
+                "cost": cost_per_hour,
             },
         )
 

@@ -24,6 +24,7 @@ from shared.domain.workloads import Isolation, Workload
 
 if TYPE_CHECKING:
     from shared.domain.accelerators import Catalogue, NodeShape
+    from shared.domain.workloads import Placement
 
 #: Candidates that are told, and rejections that are told one by one; all are counted.
 MOST_TOLD: Final = 20
@@ -658,7 +659,7 @@ class Matcher:
             self._rejected.append(Rejected(way, code, detail, name, str(member.id) if member else None))
 
 
-def share_of(node: NodeShape, work: Workload) -> float:
+def share_of(node: NodeShape, work: Workload | Placement) -> float:
     """The part of a node that one pod has: of the resource that it takes most of. 1 where it has the node to itself."""
     if work.isolation is not Isolation.SHARED:
         return 1.0
@@ -668,7 +669,7 @@ def share_of(node: NodeShape, work: Workload) -> float:
     if node.memory_mib:
         parts.append(work.memory_mib / node.memory_mib)
     if node.devices:
-        parts.append(work.devices / node.devices)
+        parts.append(work.accelerators * work.share_milli / 1000 / node.devices)
     return min(1.0, max(parts))
 
 

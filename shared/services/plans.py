@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from shared.domain.clusters import Scope
+from shared.domain.matching import share_of
 from shared.domain.plans import PlanState, PlanStep, StepState, Stop, StoredPlan, check_transition
 from shared.domain.ports import Actor, Page
 from shared.domain.workloads import Isolation
@@ -17,6 +18,7 @@ from shared.services.applying import note_leaving, stop
 
 if TYPE_CHECKING:
     from shared.db.uow import Database, UnitOfWork
+    from shared.domain.accelerators import NodeShape
     from shared.domain.consolidation.model import Spot
     from shared.domain.fleet import Group, ProjectFleet
     from shared.domain.ports import Clock
@@ -175,6 +177,7 @@ class PlanService:
             for step, placement in held:
                 if step.target is not None and UUID(step.target.cluster) == target:
                     group, devices = _seat(fleet, target, step, step.target, placement)
+                    watts, cost = _taken(group.shape, placement)
                     uow.placements.move(
                         placement.id,
                         cluster_id=target,
@@ -182,6 +185,8 @@ class PlanService:
                         node=step.target.node,
                         devices=devices,
                         model=group.shape.accelerator.id if devices and group.shape and group.shape.accelerator else None,
+                        watts=watts,
+                        cost_per_hour=cost,
                     )
 
     # -- parts ------------------------------------------------------------------------------------------------------------
@@ -244,6 +249,14 @@ def _still_held(uow: UnitOfWork, actor: Actor, step: PlanStep) -> Placement:
         msg = f"The placement of step {step.number} is not where the plan takes it from: it lies on {'/'.join(map(str, at))}."
         raise Conflict(msg, reason="PLACEMENT_ELSEWHERE")
     return placement
+
+
+def _taken(shape: NodeShape | None, placement: Placement) -> tuple[float, float]:
+    """Watts and cost per hour of what is held, on a node of this shape; as before where the shape is not known."""
+    if shape is None:
+        return placement.watts, placement.cost_per_hour
+    watts = shape.draw_w(placement.cpu_milli, placement.accelerators * placement.share_milli / 1000)
+    return round(watts, 3), round(share_of(shape, placement) * shape.price_per_hour, 6)
 
 
 def _seat(fleet: ProjectFleet, target: UUID, step: PlanStep, spot: Spot, placement: Placement) -> tuple[Group, tuple[int, ...]]:

@@ -18,7 +18,7 @@ from shared.domain.plans import PlanState, PlanStep, StepState
 from shared.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from shared.services.plans import Shown
 from shared.settings import DenyWindow, PlacementSettings
-from tests.builders import PROJECT
+from tests.builders import PROJECT, SCOPE
 from tests.fake_cloud import Fault, Trouble
 from tests.staging import POD, Staging, acts, stale
 
@@ -206,6 +206,23 @@ def test_drift_before_a_step_stops_the_plan_there(
     assert world.spots() == spots
     world.clock.advance(3600)
     assert world.container.applier.apply_all(budget_s=5.0) == 0
+
+
+def test_what_was_moved_draws_and_costs_what_it_does_where_it_is(world: Staging) -> None:
+    words = "SELECT accelerator, cpu_milli, memory_mib, watts, cost_per_hour FROM placements WHERE ended_at IS NULL ORDER BY id"
+    shown = creating(world)
+    before = world.rows(words)
+    world.begin(shown.plan.id)
+    assert world.go(shown.plan.id).plan.state is PlanState.APPLIED
+    after = world.rows(words)
+    shapes = world.container.accelerators.shapes(world.container.catalogs.get(SCOPE)).values()
+    for old, row in zip(before, after, strict=True):
+        assert row["accelerator"] != old["accelerator"]
+        shape = next(one for one in shapes if one.accelerator and one.accelerator.id == row["accelerator"])
+        share = max(2 / shape.devices, row["cpu_milli"] / shape.cpu_milli, row["memory_mib"] / shape.memory_mib)
+        assert row["watts"] == pytest.approx(shape.draw_w(row["cpu_milli"], 2), abs=1e-3)
+        assert row["cost_per_hour"] == pytest.approx(share * shape.price_per_hour, abs=1e-6)
+        assert (row["watts"], row["cost_per_hour"]) != (old["watts"], old["cost_per_hour"])
 
 
 def report_all(world: Staging, plan_id: UUID) -> None:
