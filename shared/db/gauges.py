@@ -128,7 +128,8 @@ class GaugeRepository:
             text(
                 "SELECT split_part(s.name, ':', 1), max(extract(epoch FROM now() - s.done_until)) FROM series_state s"
                 # Rows of projects that have nothing left to look at stay, and are nobody's delay.
-                " WHERE (s.name LIKE 'cleanup:%' AND EXISTS (SELECT FROM clusters c WHERE c.live AND c.project_id = substr(s.name, 9)))"
+                " WHERE (s.name LIKE 'cleanup:%' AND EXISTS (SELECT FROM clusters c WHERE c.managed AND c.deleted_at IS NULL"
+                " AND c.project_id = substr(s.name, 9)))"
                 " OR (s.name LIKE 'budgets:%' AND EXISTS (SELECT FROM budgets b WHERE b.project_id = substr(s.name, 9)))"
                 " GROUP BY 1 ORDER BY 1"
             )
