@@ -66,16 +66,16 @@ class GaugeRepository:
             "SELECT extract(epoch FROM now() - min(due_at)) FROM jobs WHERE state = 'queued' AND due_at <= now() AND dispatched_at IS NULL"
         )
 
-    def meters(self) -> list[tuple[str, bool, float, int, int]]:
-        """Each source of measurements: name, whether it answered last time, seconds since it did, samples and findings."""
+    def meters(self) -> list[tuple[str, str, bool, float, int, int]]:
+        """Each source of measurements: region, name, whether it answered last time, seconds since it did, samples and findings."""
         rows = self._connection.execute(
             text(
-                "SELECT name, answered_at IS NOT NULL AND answered_at = looked_at,"
+                "SELECT region, name, answered_at IS NOT NULL AND answered_at = looked_at,"
                 " extract(epoch FROM now() - coalesce(answered_at, '1970-01-01')), samples, jsonb_array_length(findings)"
-                " FROM telemetry_sources ORDER BY name"
+                " FROM telemetry_sources ORDER BY region, name"
             )
         )
-        return [(row[0], row[1], float(row[2]), row[3], row[4]) for row in rows]
+        return [(row[0], row[1], row[2], float(row[3]), row[4], row[5]) for row in rows]
 
     def deliveries(self) -> list[tuple[str, int]]:
         """Deliveries to webhooks by state; ended ones of the last day."""

@@ -59,6 +59,8 @@ class CollectionService:
     def collect(self, *, every_s: float) -> int:
         """One collection of all live clusters; of how many something was read. Of several workers, one does it in ``every_s``."""
         if not self._names:
+            with self._database.begin() as uow:  # those that were named before are nobody's any more
+                uow.telemetry.note_sources(self._region, self._clock.now(), [])
             return 0
         with self._database.begin() as uow:
             if not uow.series.turn(f"telemetry:{self._region}", every_s=every_s * 0.8):

@@ -118,10 +118,13 @@ class HealthService:
         limits = [((scope,), watts) for scope, watts in self._budgets.items()]
         figures.add("power_budget_watts", "Watts that may be drawn at most, by setting", limits, "scope")
         meters = found.meters()
-        figures.add("meter_up", "1: the source of measurements answered last time", [((m[0],), m[1]) for m in meters], "source")
-        figures.add("meter_age_seconds", "Since the source last answered as a whole", [((m[0],), m[2]) for m in meters], "source")
-        figures.add("meter_samples", "Samples of the source's last answer", [((m[0],), m[3]) for m in meters], "source")
-        figures.add("meter_findings", "Kinds of values that were left out of it", [((m[0],), m[4]) for m in meters], "source")
+        for name, about, place in (
+            ("meter_up", "1: the source of measurements answered last time", 2),
+            ("meter_age_seconds", "Since the source last answered as a whole", 3),
+            ("meter_samples", "Samples of the source's last answer", 4),
+            ("meter_findings", "Kinds of values that were left out of it", 5),
+        ):
+            figures.add(name, about, [((m[0], m[1]), float(m[place])) for m in meters], "region", "source")
         for name, about, label, counts in (
             ("webhook_deliveries", "Deliveries to webhooks (ended ones: of the last day)", "state", found.deliveries()),
             ("plans", "Plans of consolidation", "state", found.plans()),

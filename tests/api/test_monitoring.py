@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from shared.bootstrap import build
 from shared.observability.metrics import COLLECTIONS_FAILED, serve
 from shared.settings import MetricsSettings, PlacementSettings
 from tests.api.harness import Caller, World, a_body, problemless
-from tests.builders import PROJECT
+from tests.builders import PROJECT, some_settings
 from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -172,6 +173,22 @@ def test_beats_tasks_and_the_projects_that_wait_are_told(world: World, member: C
     assert value(page, "kcloud_unsent_age_seconds") == pytest.approx(300, abs=60)
     assert 'kcloud_periodic_age_seconds{task="gone"}' not in page
     assert world.complete(made["job_id"], PROJECT)["state"] == "succeeded"
+
+
+def test_sources_of_two_regions_are_told_apart_and_those_that_nobody_names_any_more_are_not(world: World, reader: Caller) -> None:
+    at = datetime.now(UTC)
+    for region in ("here", some_settings("").cloud.region):
+        with world.container.database.begin() as uow:
+            told = {"name": "central", "answered": True, "samples": 3, "failures": [], "findings": []}
+            uow.telemetry.note_sources(region, at, [told])
+    page = scraped(reader)
+    assert value(page, 'kcloud_meter_samples{region="here",source="central"}') == 3
+    assert page.count("kcloud_meter_up{") == 2
+    assert world.container.collection.collect(every_s=30.0) == 0  # no source is named here
+    page = scraped(reader)
+    assert page.count("kcloud_meter_up{") == 1
+    with world.container.database.begin() as uow:
+        uow.telemetry.note_sources("here", at, [])
 
 
 @pytest.mark.parametrize("recorded, slow", [(10, 1), (9, 0)])
