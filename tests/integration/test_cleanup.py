@@ -22,6 +22,12 @@ from tests.builders import PROJECT, an_actor
 from tests.rehearsal import IDLE, Rehearsal
 
 
+@pytest.fixture(autouse=True)
+def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the few clusters of a test are several pages."""
+    monkeypatch.setattr("shared.services.sweeping._PAGE", 2)
+
+
 @pytest.fixture
 def world(database_url: str) -> Iterator[Rehearsal]:
     made = Rehearsal(database_url)
@@ -325,7 +331,8 @@ def test_what_was_made_elsewhere_is_never_touched(world: Rehearsal) -> None:
     assert not [job for job in world.jobs_of_kind(JobKind.DELETE) if job["cluster_id"] == theirs.cluster.id]
 
 
-def test_a_sweep_takes_a_fixed_number_of_statements(world: Rehearsal) -> None:
+def test_a_sweep_takes_a_fixed_number_of_statements_for_a_page(world: Rehearsal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.services.sweeping._PAGE", 500)
     world.policy()
     seen: list[str] = []
     event.listen(world.engine, "before_cursor_execute", lambda _c, _cur, statement, *_: seen.append(statement))
